@@ -1,0 +1,100 @@
+"""One count of a model's parameters, from which each framework's totals follow.
+
+Keras counts running statistics as non-trainable weights
+(https://keras.io/api/layers/normalization_layers/batch_normalization/); PyTorch keeps them as
+buffers and counts none (https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from inspector.count.roles import Use, role_of, stored_tensors
+from inspector.facts.batchnorm import Norms
+from inspector.facts.count import (
+    Count,
+    CountedTensor,
+    KerasTotals,
+    OnnxTotals,
+    Role,
+    TorchTotals,
+)
+from inspector.facts.manifest import Manifest, SourceTensor
+from inspector.facts.model import Model
+
+
+def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = None) -> Count:
+    """Count every stored tensor once, by its role.
+
+    Parameters
+    ----------
+    norms
+        The model's BatchNorms: PyTorch keeps one more number for each layer of them.
+    manifest
+        What the export knows; its roles come first and are checked against the roles by use.
+    """
+    known = {each.name: each for each in manifest.tensors} if manifest else {}
+    notes: list[str] = []
+    counted = []
+    for scope, name, tensor, uses in stored_tensors(model):
+        use = role_of(uses.of(name, tensor))
+        if not scope and name in known:
+            use = _reconciled(known[name], use, notes)
+        counted.append(CountedTensor(tensor=tensor, scope=scope, role=use.role, why=use.why))
+    learned, statistics, constants, unknown = (
+        _elements(counted, role)
+        for role in (Role.LEARNED, Role.STATISTIC, Role.CONSTANT, Role.UNKNOWN)
+    )
+    if manifest:
+        notes.extend(_against_framework(manifest, learned, statistics))
+    return Count(
+        tensors=tuple(counted),
+        learned=learned,
+        statistics=statistics,
+        constants=constants,
+        unknown=unknown,
+        keras=KerasTotals(total=learned + statistics, trainable=learned, non_trainable=statistics),
+        torch=TorchTotals(
+            parameters=learned, buffers=statistics, num_batches_tracked=_layers(norms)
+        ),
+        onnx=OnnxTotals(
+            tensors=len(counted),
+            elements=sum(each.tensor.elements for each in counted),
+            float_elements=sum(each.tensor.elements for each in counted if each.tensor.is_float),
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _elements(counted: Iterable[CountedTensor], role: Role) -> int:
+    return sum(each.tensor.elements for each in counted if each.role is role)
+
+
+def _reconciled(source: SourceTensor, use: Use, notes: list[str]) -> Use:
+    """The manifest's role, with a note where the graph contradicts it."""
+    role = Role.CONSTANT if source.synthetic else source.role
+    definite = use.role in (Role.LEARNED, Role.STATISTIC)
+    if definite and use.role is not role and not source.synthetic:
+        notes.append(
+            f"the export manifest calls {source.name!r} {role}, "
+            f"but it is {use.role} by its use ({use.why})"
+        )
+    why = "written by the export; the framework has no such tensor" if source.synthetic else ""
+    return Use(role=role, why=why or f"{source.source} in the framework")
+
+
+def _against_framework(manifest: Manifest, learned: int, statistics: int) -> list[str]:
+    """What the framework counted itself, where the file does not add up to it."""
+    framework = manifest.totals.trainable + manifest.totals.other
+    if framework == learned + statistics:
+        return []
+    return [
+        f"{manifest.framework} counted {framework:,} when this was exported; "
+        f"the file holds {learned + statistics:,}"
+    ]
+
+
+def _layers(norms: Norms) -> int:
+    """Layers with running statistics: one layer called twice is two nodes on the same tensors."""
+    stored = [(n.mean.tensor, n.var.tensor) for n in norms.batchnorms]
+    return len({(m.key, v.key) for m, v in stored if m is not None and v is not None})

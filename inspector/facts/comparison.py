@@ -1,0 +1,177 @@
+"""What comparing two models found: the verdict, the numbers it rests on, and the causes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """See the table in docs/start-to-finish.md; each has its exit code in `inspector.cli`."""
+
+    IDENTICAL = "identical"
+    EQUIVALENT = "equivalent"
+    AGREES = "agrees"
+    DIFFERENT = "different"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How far two arrays of one shape lie apart.
+
+    `scale` is the standard deviation of the left array's finite elements (the largest magnitude
+    where that is 0). `at` is the index of the worst element. `top1` is the share of rows whose
+    largest element lies at the same place, for arrays [N, K] with K ≥ 2.
+    """
+
+    shape: tuple[int, ...]
+    max_abs: float
+    mean_abs: float
+    scale: float
+    at: tuple[int, ...]
+    left_at: float
+    right_at: float
+    left_non_finite: int
+    right_non_finite: int
+    top1: float | None
+
+    @property
+    def relative(self) -> float:
+        """`max_abs` as a share of the output's own scale; 0 where nothing differs."""
+        if self.max_abs == 0.0:
+            return 0.0
+        return self.max_abs / self.scale if self.scale else float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedInput:
+    """An input of each side that gets the same values, and how their axes correspond.
+
+    `permutation[i]` is the left axis that the right side's axis i holds; `told_by` says what in
+    the two graphs told so.
+    """
+
+    left: str
+    right: str
+    left_dims: str
+    right_dims: str
+    permutation: tuple[int, ...]
+    told_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedOutput:
+    """An output of each side, the largest difference over all feeds, floor and tolerance.
+
+    `floor` is the rounding floor measured on this pair; `tolerance` is what was allowed, in the
+    output's own unit. `within` says whether every element kept it.
+    """
+
+    left: str
+    right: str
+    permutation: tuple[int, ...]
+    difference: Difference
+    floor: float
+    tolerance: float
+    within: bool
+
+
+class CauseKind(StrEnum):
+    """What kind of difference between two graphs a cause is."""
+
+    EPSILON = "epsilon"
+    PARAMETER = "parameter"
+    MISSING = "missing operator"
+    ATTRIBUTE = "attribute"
+    STRUCTURE = "structure"
+    MODE = "training mode"
+
+
+class Proof(StrEnum):
+    """What patching a difference away and running again showed.
+
+    NECESSARY: with every other difference patched and this one left, the outputs still differ.
+    HARMLESS: they no longer do. UNTESTED: it could not be patched; `Cause.reason` says why.
+    """
+
+    NECESSARY = "proved"
+    HARMLESS = "no effect"
+    UNTESTED = "not proved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """One difference between the two models.
+
+    `left` and `right` are the two values in words. `effect` is the largest difference of any
+    output when this alone is left unpatched, None where that was not run.
+    """
+
+    kind: CauseKind
+    what: str
+    left_where: str
+    right_where: str
+    left: str
+    right: str
+    proof: Proof
+    effect: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterMatch:
+    """How the stored parameters of the two sides correspond, counted in tensors.
+
+    `bitwise` are equal bit for bit once layouts are undone, `rounded` within a few units in the
+    last place, `differing` paired and not equal; the rest is on one side only.
+    """
+
+    bitwise: int
+    rounded: int
+    differing: int
+    left_only: tuple[str, ...]
+    right_only: tuple[str, ...]
+
+    @property
+    def accounted_for(self) -> bool:
+        return not (self.rounded or self.differing or self.left_only or self.right_only)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedNorm:
+    """A BatchNorm of each side; `bitwise` lists which of scale, B, mean, var are equal in bits."""
+
+    left: str
+    right: str
+    channels: int | None
+    bitwise: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The whole result of comparing two models.
+
+    `causes` are differences that matter to the verdict, `harmless` those shown to have no effect
+    on these inputs, `information` what never changes a verdict (momentum, names).
+    `left_explained` is the largest difference left when all causes are patched, None where that
+    was not run.
+    """
+
+    left: str
+    right: str
+    left_producer: str
+    right_producer: str
+    verdict: Verdict
+    reason: str
+    inputs: tuple[PairedInput, ...]
+    outputs: tuple[PairedOutput, ...]
+    causes: tuple[Cause, ...]
+    harmless: tuple[Cause, ...]
+    information: tuple[str, ...]
+    norms: tuple[PairedNorm, ...]
+    parameters: ParameterMatch | None
+    explained_to: float | None
+    explained: bool
+    seed: int
+    batch_sizes: tuple[int, ...]

@@ -1,0 +1,22 @@
+"""What an export did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inspector.facts.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """A model file that was written and agrees with its framework.
+
+    `notes` are things the user should know that are no errors: what ONNX cannot hold, what the
+    export had to decide.
+    """
+
+    path: str
+    size: int
+    opset: int
+    manifest: Manifest
+    notes: tuple[str, ...]

@@ -1,0 +1,167 @@
+"""What an export knows about its source, kept in the ONNX file's `metadata_props`.
+
+The manifest travels with the model as JSON under `KEY`. It is written by `inspector.export` and
+read back by any command; a file may come from anyone, so reading checks everything it uses.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from inspector.errors import UnreadableError
+from inspector.facts.count import Role
+
+KEY = "bninspect.manifest"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTensor:
+    """A stored tensor of the ONNX file and the framework's tensor it holds.
+
+    `synthetic` says that the framework has no such tensor: the export had to write one
+    (ones for an absent scale, say), and no framework counts it.
+    """
+
+    name: str
+    source: str
+    role: Role
+    synthetic: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceBatchNorm:
+    """A BatchNorm layer under the framework's name; momentum as the framework writes it."""
+
+    node: str
+    source: str
+    epsilon: float
+    momentum: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotExported:
+    """Something the framework holds and ONNX has no place for."""
+
+    source: str
+    elements: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameworkTotals:
+    """Elements as the framework itself counts them: `count_params()` or `parameters()`.
+
+    `other` is what it keeps beside: Keras' non-trainable weights, PyTorch's buffers.
+    """
+
+    trainable: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How far ONNX Runtime's outputs lie from the framework's own, over all outputs.
+
+    `max_abs` and `tolerance` are absolute; `relative` is `max_abs` over the output's scale.
+    `bitwise` of `of` BatchNorm tensors equal the framework's bit for bit.
+    """
+
+    batch_sizes: tuple[int, ...]
+    max_abs: float
+    relative: float
+    floor: float
+    tolerance: float
+    bitwise: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything an export records about itself."""
+
+    tool: str
+    framework: str
+    framework_version: str
+    exporter: str
+    tensors: tuple[SourceTensor, ...]
+    batchnorms: tuple[SourceBatchNorm, ...]
+    not_exported: tuple[NotExported, ...]
+    totals: FrameworkTotals
+    verification: Verification | None
+
+    def to_json(self) -> str:
+        """The manifest as it is stored: one versioned JSON object."""
+        return json.dumps({"version": VERSION, **asdict(self)}, ensure_ascii=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            The text is not such a manifest, or of a version this release does not know.
+        """
+        try:
+            return cls._from_fields(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UnreadableError(
+                f"the export manifest is not readable ({type(error).__name__}: {error})",
+                hint="counts rest on the graph alone",
+            ) from error
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> Manifest:
+        if (version := fields["version"]) != VERSION:
+            raise ValueError(f"version {version!r} is not {VERSION}")
+        check = fields["verification"]
+        return cls(
+            tool=str(fields["tool"]),
+            framework=str(fields["framework"]),
+            framework_version=str(fields["framework_version"]),
+            exporter=str(fields["exporter"]),
+            tensors=tuple(
+                SourceTensor(
+                    name=str(each["name"]),
+                    source=str(each["source"]),
+                    role=Role(each["role"]),
+                    synthetic=bool(each["synthetic"]),
+                )
+                for each in fields["tensors"]
+            ),
+            batchnorms=tuple(
+                SourceBatchNorm(
+                    node=str(each["node"]),
+                    source=str(each["source"]),
+                    epsilon=float(each["epsilon"]),
+                    momentum=None if each["momentum"] is None else float(each["momentum"]),
+                )
+                for each in fields["batchnorms"]
+            ),
+            not_exported=tuple(
+                NotExported(
+                    source=str(each["source"]),
+                    elements=int(each["elements"]),
+                    why=str(each["why"]),
+                )
+                for each in fields["not_exported"]
+            ),
+            totals=FrameworkTotals(
+                trainable=int(fields["totals"]["trainable"]),
+                other=int(fields["totals"]["other"]),
+            ),
+            verification=None
+            if check is None
+            else Verification(
+                batch_sizes=tuple(int(size) for size in check["batch_sizes"]),
+                max_abs=float(check["max_abs"]),
+                relative=float(check["relative"]),
+                floor=float(check["floor"]),
+                tolerance=float(check["tolerance"]),
+                bitwise=int(check["bitwise"]),
+                of=int(check["of"]),
+            ),
+        )

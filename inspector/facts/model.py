@@ -1,0 +1,177 @@
+"""An ONNX model as it is written: graphs, nodes and tensors, with no tensor loaded.
+
+Names follow the ONNX specification (https://onnx.ai/onnx/repo-docs/IR.html). A tensor is known
+by name, dtype and dims; its values stay where they lie until `Weights.load` is asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import prod
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+Scope: TypeAlias = tuple[str, ...]
+"""Path of subgraphs and function calls from the main graph, which is the empty path."""
+
+Dim: TypeAlias = int | str | None
+"""A length, the name of an unknown length, or nothing known at all."""
+
+FLOAT_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
+
+
+class Storage(StrEnum):
+    """Where the model file keeps a tensor."""
+
+    INITIALIZER = "initializer"
+    SPARSE_INITIALIZER = "sparse initializer"
+    ATTRIBUTE = "attribute"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """A stored tensor. `key` is what `Weights.load` takes; it has no meaning outside its model."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    storage: Storage
+    key: int
+    external: str = ""
+
+    @property
+    def elements(self) -> int:
+        return prod(self.dims)
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype in FLOAT_DTYPES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A graph input, output or intermediate value; `None` stands for what is not declared."""
+
+    name: str
+    dtype: str | None
+    dims: tuple[Dim, ...] | None
+
+
+Attribute: TypeAlias = (
+    "int | float | bytes | Tensor | Graph | tuple[int, ...] | tuple[float, ...] "
+    "| tuple[bytes, ...] | tuple[Tensor, ...] | tuple[Graph, ...] | AttributeReference | None"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeReference:
+    """An attribute of a function's node that takes its value from the call."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operator call; an absent optional input is the empty name, as ONNX writes it."""
+
+    op_type: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+
+    def input(self, position: int) -> str:
+        """The name at `position`, or the empty name where the node has no such input."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
+    def int_attribute(self, name: str, default: int) -> int:
+        value = self.attributes.get(name)
+        return value if isinstance(value, int) else default
+
+    def float_attribute(self, name: str, default: float) -> float:
+        value = self.attributes.get(name)
+        return value if isinstance(value, float) else default
+
+    def ints_attribute(self, name: str) -> tuple[int, ...] | None:
+        value = self.attributes.get(name)
+        if isinstance(value, tuple) and all(isinstance(item, int) for item in value):
+            return value  # type: ignore[return-value]  # narrowed by the line above
+        return None
+
+    @property
+    def label(self) -> str:
+        """The node's name, or its first output's where the exporter gave it none."""
+        return self.name or next((output for output in self.outputs if output), "")
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the operator is of the standard domain."""
+        return self.domain in ("", "ai.onnx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A graph or subgraph; `nodes` are in the file's (topological) order."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    initializers: Mapping[str, Tensor]
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A model-local function."""
+
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    opsets: Mapping[str, int]
+
+
+class Weights(Protocol):
+    """Loads a tensor's values, one at a time."""
+
+    def load(self, tensor: Tensor) -> NDArray[Any]:
+        """Values of `tensor`, of its own dtype and dims.
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            The stored bytes do not make such a tensor, or the data file cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model file, opened.
+
+    `missing_data` counts, by location, the tensors whose data file is not there.
+    """
+
+    path: str
+    size: int
+    ir_version: int
+    producer: str
+    opsets: Mapping[str, int]
+    graph: Graph
+    functions: Mapping[tuple[str, str], Function]
+    metadata: Mapping[str, str]
+    missing_data: Mapping[str, int]
+    weights: Weights = field(repr=False, compare=False)
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard domain; 1 where the file imports none, as ONNX rules."""
+        return self.opsets.get("", 1)

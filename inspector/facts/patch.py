@@ -1,0 +1,59 @@
+"""Small changes to a model, as data: what an experiment does to a copy of it.
+
+Nodes are addressed by their first output and values by name, both of the main graph: names of
+values are unique there, names of nodes are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from inspector.facts.model import Attribute
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAttribute:
+    """Give the node that computes `node` another attribute; None removes it."""
+
+    node: str
+    name: str
+    value: Attribute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SetInput:
+    """Feed input `position` of the node that computes `node` from a new initializer."""
+
+    node: str
+    position: int
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InsertAfter:
+    """Put an operator behind `value`; everything that read `value` reads its result instead.
+
+    `constants` are its further inputs by position; position 0 is `value`.
+    """
+
+    value: str
+    op_type: str
+    domain: str
+    attributes: Mapping[str, Attribute]
+    constants: Mapping[int, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bypass:
+    """Let the node that computes `node` pass on the value it reads as input `keep`."""
+
+    node: str
+    keep: int
+
+
+Patch: TypeAlias = SetAttribute | SetInput | InsertAfter | Bypass

@@ -1,0 +1,175 @@
+"""What the tool does, each flow a paragraph: the only place that knows the order of stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from inspector.errors import UndecidedError, UnreadableError
+from inspector.facts.comparison import Verdict
+from inspector.facts.inspection import InspectedNorm, Inspection
+from inspector.facts.manifest import KEY, Manifest
+
+if TYPE_CHECKING:
+    from inspector.facts.comparison import Comparison
+    from inspector.facts.model import Model
+
+Path: TypeAlias = str | os.PathLike[str]
+Progress: TypeAlias = Callable[[str], None]
+
+
+def _silently(stage: str) -> None:
+    """Progress for callers that want none."""
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Read a model, recognise its BatchNorms and count its parameters.
+
+    Parameters
+    ----------
+    path
+        An ONNX file.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        It is no readable ONNX model.
+    """
+    from inspector.count import count_parameters
+    from inspector.read.open import open_model
+    from inspector.recognise import find_batchnorms, measure
+
+    model = open_model(path)
+    norms = find_batchnorms(model)
+    manifest, notes = _manifest(model)
+    return Inspection(
+        path=model.path,
+        size=model.size,
+        producer=model.producer,
+        ir_version=model.ir_version,
+        opsets=model.opsets,
+        inputs=tuple(v for v in model.graph.inputs if v.name not in model.graph.initializers),
+        outputs=model.graph.outputs,
+        nodes=len(model.graph.nodes),
+        norms=tuple(
+            InspectedNorm(norm=norm, values=measure(norm, model)) for norm in norms.batchnorms
+        ),
+        count=count_parameters(model, norms, manifest),
+        manifest=manifest,
+        notes=(*notes, *_remarks(model)),
+    )
+
+
+def _manifest(model: Model) -> tuple[Manifest | None, tuple[str, ...]]:
+    """The export's manifest, where the file carries one that can be read."""
+    text = model.metadata.get(KEY)
+    if text is None:
+        return None, ()
+    try:
+        return Manifest.from_json(text), ()
+    except UnreadableError as error:
+        return None, (str(error),)
+
+
+def _remarks(model: Model) -> tuple[str, ...]:
+    """What a reader of the report has to know about the file itself."""
+    found = []
+    if model.missing_data:
+        files = ", ".join(repr(name) for name in model.missing_data)
+        found.append(f"values are unknown where data files are missing: {files}")
+    if not model.graph.nodes:
+        found.append("the graph has no nodes")
+    if not model.opsets:
+        found.append("the file names no operator set: read as opset 1")
+    return tuple(found)
+
+
+def compare_files(
+    left: Path,
+    right: Path,
+    *,
+    atol: float | None = None,
+    rtol: float | None = None,
+    layout: str | None = None,
+    seed: int = 0,
+    progress: Progress = _silently,
+) -> Comparison:
+    """Run two models on the same inputs and say whether they are one function, and if not, why.
+
+    Parameters
+    ----------
+    left, right
+        ONNX files.
+    atol, rtol
+        Tolerance in place of the measured rounding floor; one alone sets the other to 0.
+    layout
+        Input layouts as ``LEFT:RIGHT`` or ``same``, where the graphs do not tell them.
+    seed
+        Of the random inputs.
+    progress
+        Called with the name of each stage.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        One of the files is no readable ONNX model. What cannot be decided is no error but the
+        verdict `undecided`.
+    """
+    from inspector.compare.align import align
+    from inspector.compare.causes import find_differences
+    from inspector.compare.digest import digest
+    from inspector.compare.explain import Explanation, explain, without_effect
+    from inspector.compare.outputs import ShapesDifferError, Tolerance, experiment_on, run_both
+    from inspector.compare.pair import pair_inputs, pair_outputs
+    from inspector.compare.result import decided, undecided
+    from inspector.compare.structure import build
+    from inspector.compare.verdict import judge
+    from inspector.write.patch import patched
+
+    progress("reading both models")
+    models = _prepared(left), _prepared(right)
+    asked = None if atol is None and rtol is None else Tolerance(atol=atol or 0.0, rtol=rtol or 0.0)
+    try:
+        networks = build(models[0]), build(models[1])
+        layouts = networks[0].layouts, networks[1].layouts
+        inputs = pair_inputs(*models, layouts, layout)
+        outputs = pair_outputs(*models, layouts)
+        measured = run_both(models, inputs, outputs, seed=seed, asked=asked, progress=progress)
+        progress("comparing the graphs")
+        differences = find_differences(
+            *networks,
+            align(*networks),
+            inputs={each.left.name: each.right.name for each in inputs},
+            outputs={each.left.name: each.right.name for each in outputs},
+        )
+        same = digest(models[0]) == digest(models[1])
+        judgement = judge(measured.outputs, differences, same_digest=same, asked=asked is not None)
+        match judgement.verdict:
+            case Verdict.DIFFERENT:
+                experiment = experiment_on(
+                    models[1], measured, patched=patched, seed=seed, progress=progress
+                )
+                explanation = explain(differences.candidates, experiment)
+            case Verdict.AGREES:
+                explanation = without_effect(differences.candidates, "the outputs agree")
+            case _:
+                explanation = Explanation()
+        return decided(models, inputs, measured, differences, judgement, explanation, seed)
+    except ShapesDifferError as error:
+        return undecided(models, Verdict.DIFFERENT, str(error), seed)
+    except UndecidedError as error:
+        return undecided(models, Verdict.UNDECIDED, str(error), seed)
+
+
+def _prepared(path: Path) -> Model:
+    """A model with everything written out that comparing needs, and all its data in place."""
+    from inspector.read.external import data_files_missing
+    from inspector.read.open import open_model
+    from inspector.read.schema import with_default_attributes
+    from inspector.read.shapes import with_inferred_shapes
+
+    model = open_model(path)
+    if model.missing_data:
+        raise data_files_missing(model.missing_data, model.path)
+    return with_default_attributes(with_inferred_shapes(model))

@@ -1,0 +1,58 @@
+"""Shapes of intermediate values, by onnx's own inference on the graph without its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+import onnx
+
+from inspector.facts.model import Model, Value
+from inspector.read.convert import Converter
+from inspector.read.weights import ProtoWeights
+
+LARGEST_SHAPE = 4096
+"""Bytes above which no tensor is a shape: its values do not matter to inference."""
+
+
+def with_inferred_shapes(model: Model) -> Model:
+    """The same model with the shapes of intermediate values of the main graph filled in.
+
+    Where inference fails, the model comes back as it is: shapes are evidence, not a promise.
+    """
+    weights = model.weights
+    if not isinstance(weights, ProtoWeights):
+        return model
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            _without_weights(weights.proto), data_prop=True
+        )
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return model
+    converter = Converter(ProtoWeights(inferred, model.path), model.path)
+    values: dict[str, Value] = dict(converter.graph(inferred.graph).values)
+    graph = replace(model.graph, values=MappingProxyType({**values, **model.graph.values}))
+    return replace(model, graph=graph)
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that shares nothing and leaves the values of large initializers out."""
+    bare = onnx.ModelProto(ir_version=proto.ir_version)
+    bare.opset_import.extend(proto.opset_import)
+    bare.functions.extend(proto.functions)
+    graph = bare.graph
+    graph.name = proto.graph.name or "graph"
+    graph.node.extend(proto.graph.node)
+    graph.input.extend(proto.graph.input)
+    graph.output.extend(proto.graph.output)
+    graph.value_info.extend(proto.graph.value_info)
+    for tensor in proto.graph.initializer:
+        if tensor.ByteSize() <= LARGEST_SHAPE:
+            graph.initializer.append(tensor)
+        else:
+            # External data that is never opened: inference looks at type and dims alone.
+            stub = graph.initializer.add(name=tensor.name, data_type=tensor.data_type)
+            stub.dims.extend(tensor.dims)
+            stub.data_location = onnx.TensorProto.EXTERNAL
+            stub.external_data.add(key="location", value="left out")
+    return bare

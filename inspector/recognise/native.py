@@ -1,0 +1,131 @@
+"""BatchNormalization nodes (https://onnx.ai/onnx/operators/onnx__BatchNormalization.html)."""
+
+from __future__ import annotations
+
+from inspector.facts.batchnorm import (
+    BatchNorm,
+    Certainty,
+    Form,
+    Norms,
+    Parameter,
+)
+from inspector.facts.model import Model, Node
+from inspector.recognise.scopes import Place, places
+
+DEFAULT_EPSILON = 9.999999747378752e-06  # float32(1e-5), the default in every opset
+DEFAULT_MOMENTUM = 0.8999999761581421  # float32(0.9), likewise
+
+_FOLDS_INTO = ("Conv", "ConvTranspose", "Gemm")
+
+
+def find_batchnorms(model: Model) -> Norms:
+    """Every BatchNormalization node of every scope, with its parameters traced to where they lie.
+
+    A function's body is reported once for each call, with that call's arguments.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        The model's functions call each other in a circle.
+    """
+    found = []
+    for place in places(model):
+        for node in place.nodes:
+            if node.op_type == "BatchNormalization" and node.is_standard:
+                found.append(_batchnorm(node, place))
+    return Norms(batchnorms=_uniquely_named(found))
+
+
+def _batchnorm(node: Node, place: Place) -> BatchNorm:
+    scale, bias, mean, var = (_parameter(node.input(at), place) for at in (1, 2, 3, 4))
+    lost = any(each.certainty is Certainty.LOST for each in (scale, bias, mean, var))
+    producer = place.producer(node.input(0))
+    training = is_training(node, place.opset)
+    return BatchNorm(
+        name=node.label,
+        scope=place.scope,
+        form=Form.RUNTIME if lost else Form.NATIVE,
+        channels=_channels(scale, bias, mean, var),
+        scale=scale,
+        bias=bias,
+        mean=mean,
+        var=var,
+        epsilon=node.float_attribute("epsilon", DEFAULT_EPSILON),
+        momentum=node.float_attribute("momentum", DEFAULT_MOMENTUM),
+        momentum_stated="momentum" in node.attributes,
+        training=training,
+        after=_after(node, producer, place),
+        before=_before(node, place),
+        foldable_into=None if training or lost else _foldable(producer, node, place),
+        output=node.outputs[0] if node.outputs else "",
+    )
+
+
+def is_training(node: Node, opset: int) -> bool:
+    """Whether a BatchNormalization node normalises by the batch, by its opset's own rules.
+
+    Opsets 1 and 6 train unless `is_test` is set; 7 to 13 where the extra outputs are asked for;
+    from 14 on `training_mode` says so.
+    """
+    if opset < 7:
+        return node.int_attribute("is_test", 0) == 0
+    if opset < 14:
+        return sum(bool(name) for name in node.outputs) > 1
+    return node.int_attribute("training_mode", 0) != 0
+
+
+def _parameter(value: str, place: Place) -> Parameter:
+    binding = place.binding(value)
+    known = binding.tensor is not None
+    return Parameter(
+        value=value,
+        certainty=Certainty.EXACT if known else Certainty.LOST,
+        origin=binding.origin,
+        tensor=binding.tensor,
+        reason="" if known else binding.reason,
+    )
+
+
+def _channels(*parameters: Parameter) -> int | None:
+    """The number of channels, where the parameters that are known agree on it."""
+    sizes = {each.tensor.elements for each in parameters if each.tensor is not None}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _after(node: Node, producer: Node | None, place: Place) -> tuple[str, ...]:
+    if producer is not None:
+        return (producer.op_type,)
+    return ("input",) if place.is_input(node.input(0)) else ()
+
+
+def _before(node: Node, place: Place) -> tuple[str, ...]:
+    if not node.outputs:
+        return ()
+    users = [each.op_type for each in place.consumers(node.outputs[0])]
+    if node.outputs[0] in place.outputs:
+        users.append("output")
+    return tuple(dict.fromkeys(users))
+
+
+def _foldable(producer: Node | None, node: Node, place: Place) -> str | None:
+    """The operator in front whose weights could take this BatchNorm in, if there is one."""
+    if producer is None or producer.op_type not in _FOLDS_INTO or not producer.is_standard:
+        return None
+    value = node.input(0)
+    alone = len(place.consumers(value)) == 1 and value not in place.outputs
+    stored = place.binding(producer.input(1)).tensor is not None
+    return producer.label if alone and stored else None
+
+
+def _uniquely_named(found: list[BatchNorm]) -> tuple[BatchNorm, ...]:
+    """Give norms that share a name in one scope their output's name beside it."""
+    from collections import Counter
+    from dataclasses import replace
+
+    times = Counter((each.scope, each.name) for each in found)
+    return tuple(
+        each
+        if times[each.scope, each.name] == 1
+        else replace(each, name=f"{each.name} ({each.output})")
+        for each in found
+    )
