@@ -1,0 +1,120 @@
+"""Stored parameters of paired layers, compared in one form whatever layout they are stored in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+
+from inspector.compare.run import Array
+from inspector.compare.structure import Layer, Stored
+from inspector.facts.model import Weights
+
+ROUNDED_ULPS = 4
+"""Units in the last place by which two values may differ and still be one value rounded twice."""
+
+
+class Relation(Enum):
+    """How two stored tensors relate once layouts are undone."""
+
+    BITWISE = auto()
+    ROUNDED = auto()
+    REORDERED = auto()
+    DIFFERENT = auto()
+    SHAPES = auto()
+    LEFT_ONLY = auto()
+    RIGHT_ONLY = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPair:
+    """One role of a pair of layers; `max_abs` is infinite where shapes differ."""
+
+    role: str
+    left: Stored | None
+    right: Stored | None
+    relation: Relation
+    max_abs: float
+
+
+def compare_stored(
+    left: Layer, right: Layer, left_weights: Weights, right_weights: Weights
+) -> tuple[StoredPair, ...]:
+    """Compare what two paired layers store, role by role.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        A tensor cannot be loaded.
+    """
+    lefts = {each.role: each for each in left.stored}
+    rights = {each.role: each for each in right.stored}
+    found = []
+    for role in dict.fromkeys([*lefts, *rights]):
+        a, b = lefts.get(role), rights.get(role)
+        if a is None or b is None:
+            relation, apart = (Relation.LEFT_ONLY if b is None else Relation.RIGHT_ONLY), np.inf
+        else:
+            relation, apart = relate(normal(a, left_weights), normal(b, right_weights))
+        found.append(StoredPair(role=role, left=a, right=b, relation=relation, max_abs=apart))
+    return tuple(found)
+
+
+def normal(stored: Stored, weights: Weights) -> Array:
+    """Values in the common form: dense kernels [in, out] with channel-first features."""
+    values = weights.load(stored.tensor)
+    if stored.transposed:
+        values = values.T
+    if stored.flat is not None and values.shape[0] == int(np.prod(stored.flat.dims)):
+        values = values[stored.flat.order()]
+    return values
+
+
+def as_stored(values: Array, like: Stored) -> Array:
+    """Values in the common form as `like` would store them: the inverse of `normal`."""
+    if like.flat is not None and values.shape[0] == int(np.prod(like.flat.dims)):
+        unordered = np.empty_like(values)
+        unordered[like.flat.order()] = values
+        values = unordered
+    if like.transposed:
+        values = values.T
+    return np.ascontiguousarray(values.reshape(like.tensor.dims))
+
+
+def relate(left: Array, right: Array) -> tuple[Relation, float]:
+    """How two arrays in common form relate, and the largest distance between their elements."""
+    if left.shape != right.shape:
+        # [C], [1, C, 1, 1] and [1, 1, 1, C] hold one vector.
+        left, right = np.squeeze(left), np.squeeze(right)
+        if left.shape != right.shape:
+            return Relation.SHAPES, float("inf")
+    if left.dtype == right.dtype and left.tobytes() == right.tobytes():
+        return Relation.BITWISE, 0.0
+    if left.dtype.kind in "OUS" or right.dtype.kind in "OUS":
+        return Relation.DIFFERENT, float("inf")
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a - b)
+    largest = float(apart.max(initial=0.0)) if np.isfinite(apart).all() else float("inf")
+    unit = max(_unit(left.dtype), _unit(right.dtype))
+    if (
+        np.isfinite(apart).all()
+        and (apart <= ROUNDED_ULPS * unit * np.maximum(np.abs(a), np.abs(b))).all()
+    ):
+        return Relation.ROUNDED, largest
+    if left.ndim > 1 and np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None)):
+        return Relation.REORDERED, largest
+    return Relation.DIFFERENT, largest
+
+
+def _unit(dtype: np.dtype[Any]) -> float:
+    """Relative spacing of a dtype's numbers; 0 for integers, which are never rounded."""
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).eps)
+    if dtype.kind == "V" or dtype.name.startswith(("bfloat", "float")):
+        import ml_dtypes
+
+        return float(ml_dtypes.finfo(dtype).eps)
+    return 0.0

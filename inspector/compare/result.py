@@ -1,0 +1,86 @@
+"""Gather what a comparison found into one fact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inspector.compare.causes import Differences
+from inspector.compare.explain import Explanation
+from inspector.compare.feeds import BATCH_SIZES
+from inspector.compare.outputs import Measured
+from inspector.compare.pair import Pair, shown_dims
+from inspector.compare.verdict import Judgement
+from inspector.facts.comparison import Comparison, PairedInput, Verdict
+from inspector.facts.model import Model
+
+
+def decided(
+    models: tuple[Model, Model],
+    inputs: Sequence[Pair],
+    measured: Measured,
+    differences: Differences,
+    judgement: Judgement,
+    explanation: Explanation,
+    seed: int,
+) -> Comparison:
+    """The result of a comparison that could be run."""
+    return Comparison(
+        left=models[0].path,
+        right=models[1].path,
+        left_producer=models[0].producer,
+        right_producer=models[1].producer,
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        inputs=tuple(
+            _input(pair, order) for pair, order in zip(inputs, measured.orders, strict=True)
+        ),
+        outputs=measured.outputs,
+        causes=explanation.causes,
+        harmless=explanation.harmless,
+        information=differences.information,
+        norms=differences.norms,
+        parameters=differences.parameters,
+        explained_to=explanation.explained_to,
+        explained=explanation.explained,
+        seed=seed,
+        batch_sizes=tuple(each.size for each in measured.batches),
+    )
+
+
+def undecided(models: tuple[Model, Model], verdict: Verdict, reason: str, seed: int) -> Comparison:
+    """The result of a comparison that stopped before outputs could be measured."""
+    return Comparison(
+        left=models[0].path,
+        right=models[1].path,
+        left_producer=models[0].producer,
+        right_producer=models[1].producer,
+        verdict=verdict,
+        reason=reason,
+        inputs=(),
+        outputs=(),
+        causes=(),
+        harmless=(),
+        information=(),
+        norms=(),
+        parameters=None,
+        explained_to=None,
+        explained=False,
+        seed=seed,
+        batch_sizes=BATCH_SIZES,
+    )
+
+
+def _input(pair: Pair, order: tuple[int, ...]) -> PairedInput:
+    axes = pair.left_axes
+    right_axes = None if axes is None else tuple(axes[here] for here in order)
+    told_by = pair.told_by
+    if len(pair.permutations) > 1:
+        told_by = "no operator tells the layout: taken as the first that holds"
+    return PairedInput(
+        left=pair.left.name,
+        right=pair.right.name,
+        left_dims=shown_dims(pair.left, axes),
+        right_dims=shown_dims(pair.right, right_axes),
+        permutation=order,
+        told_by=told_by,
+    )
