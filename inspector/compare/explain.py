@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from inspector.compare.causes import Candidate
+from inspector.compare.candidate import Candidate
 from inspector.errors import UndecidedError
 from inspector.facts.comparison import Cause, Proof
 from inspector.facts.patch import Patch

@@ -98,6 +98,7 @@ def _draw(
     axes = pair.left_axes or tuple(range(len(dims)))
     drawn = tuple(dims[axes.index(axis)] for axis in range(len(dims)))
     dtype = min((_numpy(pair.left), _numpy(pair.right)), key=lambda each: each.itemsize)
+    values: Array
     if dtype.kind == "b":
         values = rng.integers(0, 2, drawn)
     elif dtype.kind in "iu":

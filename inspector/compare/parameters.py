@@ -116,5 +116,5 @@ def _unit(dtype: np.dtype[Any]) -> float:
     if dtype.kind == "V" or dtype.name.startswith(("bfloat", "float")):
         import ml_dtypes
 
-        return float(ml_dtypes.finfo(dtype).eps)
+        return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]  # it ships no types
     return 0.0

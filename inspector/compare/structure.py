@@ -17,7 +17,7 @@ from inspector.compare.layout import Flat, Layouts, find_layouts
 from inspector.facts.model import Attribute, Graph, Model, Node, Tensor
 
 _MOVES = frozenset("Identity Transpose Reshape Flatten Squeeze Unsqueeze".split())
-_COMMUTATIVE = frozenset("Add Mul Sum Mean Max Min And Or Xor Equal".split())
+COMMUTATIVE = frozenset("Add Mul Sum Mean Max Min And Or Xor Equal".split())
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _BIASED = _CONVOLUTIONS | {"Dense"}
 _NOT_STRUCTURE = frozenset(
@@ -194,7 +194,7 @@ class _Builder:
                     continue
                 stack.append((value, True))
                 inputs = self._dynamic_inputs(node)
-                if node.op_type in _COMMUTATIVE and node.is_standard:
+                if node.op_type in COMMUTATIVE and node.is_standard:
                     inputs = sorted(inputs, key=lambda name: digests.get(name, ""))
                 stack.extend((name, False) for name in reversed(inputs))
         return order
@@ -213,7 +213,7 @@ class _Builder:
         }
         for node in self._graph.nodes:
             inputs = [digests.get(name, "") for name in self._dynamic_inputs(node)]
-            if node.op_type in _COMMUTATIVE:
+            if node.op_type in COMMUTATIVE:
                 inputs.sort()
             sizes = [t.elements for n in node.inputs if (t := self._stored(n)) is not None]
             text = repr((_op(node), sorted(sizes), inputs))
@@ -312,7 +312,7 @@ class _Builder:
         """SAME padding written out where it does not depend on the size of the input."""
         auto = found.get("auto_pad")
         weight = self._stored(node.input(1)) if node.op_type == "Conv" else None
-        if auto == "NOTSET" or auto == "VALID":
+        if auto in ("NOTSET", "VALID"):
             del found["auto_pad"]
         elif auto in ("SAME_UPPER", "SAME_LOWER") and weight is not None and "strides" not in found:
             kernel = weight.dims[2:]

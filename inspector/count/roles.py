@@ -101,9 +101,9 @@ class Uses:
 
     def _scale_or_shift(self, node: Node, position: int, tensor: Tensor, why: str) -> Use:
         other = self._behind(node.input(1 - position) if position < 2 else "")
-        if node.op_type == "Add" and other is not None and other.op_type in _LINEAR:
-            if len(tensor.dims) >= 1:
-                return Use(role=Role.LEARNED, why=f"the bias added to {other.op_type}")
+        behind = other.op_type if other is not None else ""
+        if node.op_type == "Add" and behind in _LINEAR and tensor.dims:
+            return Use(role=Role.LEARNED, why=f"the bias added to {behind}")
         if tensor.elements <= 1:
             return Use(role=Role.CONSTANT, why=f"a single number, {why}")
         return Use(

@@ -20,7 +20,7 @@ from inspector.facts.count import (
     TorchTotals,
 )
 from inspector.facts.manifest import Manifest, SourceTensor
-from inspector.facts.model import Model
+from inspector.facts.model import Model, Storage
 
 
 def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = None) -> Count:
@@ -60,7 +60,11 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         onnx=OnnxTotals(
             tensors=len(counted),
             elements=sum(each.tensor.elements for each in counted),
-            float_elements=sum(each.tensor.elements for each in counted if each.tensor.is_float),
+            float_initializer_elements=sum(
+                each.tensor.elements
+                for each in counted
+                if each.tensor.is_float and each.tensor.storage is Storage.INITIALIZER
+            ),
         ),
         notes=tuple(notes),
     )

@@ -130,8 +130,8 @@ class ParameterMatch:
     bitwise: int
     rounded: int
     differing: int
-    left_only: tuple[str, ...]
-    right_only: tuple[str, ...]
+    left_only: int
+    right_only: int
 
     @property
     def accounted_for(self) -> bool:

@@ -50,11 +50,11 @@ class TorchTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxTotals:
-    """What the file stores: elements of all tensors, and of those with a float dtype."""
+    """What the file stores: tensors wherever they lie, and the float initializers among them."""
 
     tensors: int
     elements: int
-    float_elements: int
+    float_initializer_elements: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

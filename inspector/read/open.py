@@ -56,7 +56,7 @@ def _domain(domain: str) -> str:
 
 def _parse(data: bytes, where: str) -> onnx.ModelProto:
     try:
-        proto = onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError:
         raise UnreadableError(
             f"not an ONNX model, or cut off or damaged: {len(data):,} bytes do not parse",

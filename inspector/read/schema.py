@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 
 import onnx
@@ -30,7 +30,7 @@ def _explicit(node: Node, opsets: Mapping[str, int]) -> Node:
     return replace(node, attributes=MappingProxyType({**defaults, **node.attributes}))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _defaults(op_type: str, version: int, domain: str) -> Mapping[str, Attribute]:
     try:
         schema = onnx.defs.get_schema(op_type, version, domain)

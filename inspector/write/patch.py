@@ -136,7 +136,7 @@ class _Editor:
         node.input.append(kept)
         node.output.append(output)
 
-    def _node(self, output: str) -> onnx.NodeProto:
+    def _node(self, output: str) -> Any:
         for node in self._graph.node:
             if node.output and output in node.output:
                 return node

@@ -1,0 +1,190 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from inspector.cli.group import DefaultGroup
+from inspector.cli.terminal import print_report, progress, wants_color, width
+from inspector.errors import UsageError
+
+_HELP = """Tell the truth about BatchNorm in any ONNX model, whichever framework wrote it.
+
+`bninspect MODEL.onnx` is short for `bninspect inspect MODEL.onnx`.
+
+Exit codes: 0 fine, 1 findings or different, 2 wrong usage, 3 input that cannot be read,
+4 undecided.
+"""
+
+app = typer.Typer(
+    cls=DefaultGroup,
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+export_app = typer.Typer(
+    no_args_is_help=True,
+    help="Export a framework's model to ONNX with every BatchNorm kept, and verify it.",
+)
+app.add_typer(export_app, name="export")
+
+
+class Format(StrEnum):
+    """Formats of a report."""
+
+    text = "text"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to write the report.")]
+OutputOption = Annotated[
+    str, typer.Option("--output", "-o", metavar="FILE", help="The ONNX file to write.")
+]
+OpsetOption = Annotated[
+    int | None,
+    typer.Option("--opset", help="ONNX operator set; the newest that works where left out."),
+]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from inspector import __version__
+
+        print_report(f"bninspect {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def inspect(model: ModelArgument, format: FormatOption = Format.text) -> None:
+    """Show a model's BatchNorms and count its parameters in each framework's way."""
+    from inspector.flows import inspect_file
+    from inspector.report import render
+
+    fact = inspect_file(model)
+    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
+
+
+@app.command()
+def compare(
+    left: Annotated[str, typer.Argument(metavar="LEFT", help="An ONNX file.")],
+    right: Annotated[
+        str, typer.Argument(metavar="RIGHT", help="The ONNX file to hold against it.")
+    ],
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 unless identical or equivalent.")
+    ] = False,
+    atol: Annotated[
+        float | None,
+        typer.Option("--atol", min=0.0, help="Absolute tolerance, in place of the measured one."),
+    ] = None,
+    rtol: Annotated[
+        float | None,
+        typer.Option("--rtol", min=0.0, help="Relative tolerance, in place of the measured one."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            metavar="LEFT:RIGHT",
+            help="Layouts of the inputs (NHWC:NCHW, or 'same') where the graphs do not tell.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")] = 0,
+    format: FormatOption = Format.text,
+) -> None:
+    """Run two models on the same inputs: are they one function or not, and why."""
+    from inspector.cli.verdicts import exit_code
+    from inspector.flows import compare_files
+    from inspector.report import render
+
+    with progress() as stage:
+        fact = compare_files(
+            left, right, atol=atol, rtol=rtol, layout=layout, seed=seed, progress=stage
+        )
+    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
+    raise typer.Exit(int(exit_code(fact.verdict, strict=strict)))
+
+
+@export_app.command("keras")
+def export_keras(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="package.module:callable, path/to/file.py:callable or a .keras file.",
+        ),
+    ],
+    output: OutputOption,
+    opset: OpsetOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Export a Keras model."""
+    from inspector.export import export_keras as run
+    from inspector.report import render
+
+    with progress() as stage:
+        fact = run(source, output, opset=opset, progress=stage)
+    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
+
+
+@export_app.command("torch")
+def export_torch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="package.module:callable or path/to/file.py:callable."
+        ),
+    ],
+    output: OutputOption,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            "--input-shape",
+            metavar="DIMS",
+            help="Shape of the input with its batch, as 1,3,224,224; not needed where the module "
+            "has an example_input_array.",
+        ),
+    ] = None,
+    opset: OpsetOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Export a PyTorch module."""
+    from inspector.export import export_torch as run
+    from inspector.report import render
+
+    with progress() as stage:
+        fact = run(source, output, input_shape=_shape(input_shape), opset=opset, progress=stage)
+    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    """Dims from ``1,3,224,224`` or ``1x3x224x224``."""
+    if text is None:
+        return None
+    try:
+        dims = tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        dims = ()
+    if not dims or min(dims) < 1:
+        raise UsageError(
+            f"--input-shape {text!r} is no shape",
+            hint="write positive numbers with commas between, as 1,3,224,224",
+        )
+    return dims

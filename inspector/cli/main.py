@@ -1,0 +1,36 @@
+"""Entry point: the one place that turns errors into lines and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from inspector.cli.app import app
+from inspector.cli.terminal import print_error
+from inspector.errors import InspectorError
+
+_DEFECT = 70
+"""EX_SOFTWARE of sysexits.h: a defect of bninspect itself, none of its documented answers."""
+
+
+def main() -> NoReturn:
+    """Run the command line; never returns."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # An arrow that a terminal cannot show is no reason to fail.
+            stream.reconfigure(errors="replace")
+    try:
+        app(prog_name="bninspect")
+    except InspectorError as error:
+        print_error(str(error))
+        sys.exit(int(error.exit_code))
+    except Exception as error:  # the last stop: a line instead of a traceback
+        if os.environ.get("BNINSPECT_DEBUG"):
+            raise
+        print_error(
+            f"this is a defect of bninspect ({type(error).__name__}: {error}); "
+            "please report it with the output of BNINSPECT_DEBUG=1"
+        )
+        sys.exit(_DEFECT)
+    sys.exit(0)

@@ -1,0 +1,60 @@
+"""What on one side corresponds to what on the other, once layers are aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inspector.compare.align import Alignment
+from inspector.compare.structure import Layer, Network
+
+
+class Correspondence:
+    """Looks values of two aligned networks up in each other.
+
+    Parameters
+    ----------
+    inputs
+        Right input names by left ones, as paired.
+    """
+
+    def __init__(
+        self, left: Network, right: Network, alignment: Alignment, inputs: Mapping[str, str]
+    ) -> None:
+        self.left = left
+        self.right = right
+        self._rights = {**inputs, **{a.value: b.value for a, b in alignment.pairs}}
+        self._lefts = {b: a for a, b in self._rights.items()}
+        self._left_gaps = {each.value: each for each in alignment.left_only}
+        self._right_gaps = {each.value: each for each in alignment.right_only}
+
+    def right_of(self, left: str) -> str:
+        """The right value that corresponds to a left one; empty where none does."""
+        return self._rights.get(left, "")
+
+    def left_of(self, right: str) -> str:
+        """The left value that corresponds to a right one; empty where none does."""
+        return self._lefts.get(right, "")
+
+    def past_left(self, value: str) -> str:
+        """The left value in front of operators that the right lacks."""
+        return _past(value, self._left_gaps)
+
+    def past_right(self, value: str) -> str:
+        """The right value in front of operators that the left lacks."""
+        return _past(value, self._right_gaps)
+
+
+def behind(value: str, network: Network) -> str:
+    """Where an operator behind `value` would stand, in words."""
+    for layer in network.layers:
+        if layer.value == value:
+            return f"after {layer.shown}"
+    return f"after input {value!r}" if value else ""
+
+
+def _past(value: str, gaps: Mapping[str, Layer]) -> str:
+    seen = 0
+    while value in gaps and gaps[value].inputs and seen <= len(gaps):
+        value = gaps[value].inputs[0]
+        seen += 1
+    return value

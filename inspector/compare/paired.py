@@ -1,0 +1,189 @@
+"""What differs between two layers that correspond, with the patch that would take it away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from inspector.compare.candidate import Candidate
+from inspector.compare.correspondence import Correspondence
+from inspector.compare.parameters import Relation, StoredPair, as_stored, normal
+from inspector.compare.structure import COMMUTATIVE, Layer, Network
+from inspector.facts.comparison import CauseKind
+from inspector.facts.model import Graph
+from inspector.facts.patch import InsertAfter, Patch, SetAttribute, SetInput
+
+_PADDING = ("pads", "auto_pad")
+
+
+def is_batchnorm(layer: Layer) -> bool:
+    """Whether a layer is a BatchNormalization of the standard domain."""
+    return layer.op == "BatchNormalization" and not layer.domain
+
+
+def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
+    """Epsilon and training mode of two BatchNorms."""
+    left, right = (np.float32(n.node_fact.float_attribute("epsilon", 1e-5)) for n in (a, b))
+    if left != right:
+        yield Candidate(
+            kind=CauseKind.EPSILON,
+            what="epsilon",
+            left_where=a.label,
+            right_where=b.label,
+            left=str(left),
+            right=str(right),
+            patches=(SetAttribute(node=b.node, name="epsilon", value=float(left)),),
+        )
+    trains = _trains(a, found.left), _trains(b, found.right)
+    if trains[0] != trains[1]:
+        single = len([name for name in b.node_fact.outputs if name]) == 1
+        patchable = single and found.right.model.opset >= 14
+        mode = SetAttribute(node=b.node, name="training_mode", value=int(trains[0]))
+        words = {True: "normalises by the batch (training)", False: "uses stored statistics"}
+        yield Candidate(
+            kind=CauseKind.MODE,
+            what="training mode:",
+            left_where=a.label,
+            right_where=b.label,
+            left=words[trains[0]],
+            right=words[trains[1]],
+            patches=(mode,) if patchable else (),
+            reason="" if patchable else "this opset's mode is no attribute to patch",
+        )
+
+
+def _trains(layer: Layer, network: Network) -> bool:
+    opset = network.model.opset
+    if opset < 7:
+        return layer.node_fact.int_attribute("is_test", 0) == 0
+    if opset < 14:
+        return len([name for name in layer.node_fact.outputs if name]) > 1
+    return layer.node_fact.int_attribute("training_mode", 0) != 0
+
+
+def momentum_note(a: Layer, b: Layer) -> str | None:
+    """A sentence where the momentum of two BatchNorms differs: it never changes a verdict."""
+    left, right = (np.float32(n.node_fact.float_attribute("momentum", 0.9)) for n in (a, b))
+    if left == right:
+        return None
+    torch = [f"{1.0 - float(each):.4g}" for each in (left, right)]
+    where = repr(a.label) if a.label == b.label else f"{a.label!r} / {b.label!r}"
+    return (
+        f"momentum {left!s} against {right!s} in {where} "
+        f"(PyTorch writes {torch[0]} and {torch[1]}): used in training alone"
+    )
+
+
+def parameter_difference(a: Layer, b: Layer, pair: StoredPair, found: Correspondence) -> Candidate:
+    """Two stored tensors of one role that are not equal in bits."""
+    left, right = _in_words(pair)
+    patches = _parameter_patches(b, pair, found)
+    return Candidate(
+        kind=CauseKind.PARAMETER,
+        what=pair.role,
+        left_where=a.shown,
+        right_where=b.shown,
+        left=left,
+        right=right,
+        patches=patches,
+        reason="" if patches else "the two cannot take each other's place",
+    )
+
+
+def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tuple[Patch, ...]:
+    left, right = pair.left, pair.right
+    if pair.relation is Relation.SHAPES:
+        return ()
+    if left is None:
+        if right is None or right.role != "bias":
+            return ()
+        zeros = np.zeros_like(found.right.model.weights.load(right.tensor))
+        return (SetInput(node=right.node, position=right.position, values=zeros),)
+    values = normal(left, found.left.model.weights)
+    if right is not None:
+        dtype = found.right.model.weights.load(right.tensor).dtype
+        stored = as_stored(values, right).astype(dtype)
+        return (SetInput(node=right.node, position=right.position, values=stored),)
+    if left.role != "bias":
+        return ()
+    if b.node_fact.op_type == "MatMul":
+        flat = np.ravel(values)
+        return (
+            InsertAfter(
+                value=b.value, op_type="Add", domain="", attributes={}, constants={1: flat}
+            ),
+        )
+    return (SetInput(node=b.node, position=2, values=np.ravel(values)),)
+
+
+def attribute_differences(a: Layer, b: Layer) -> Iterator[Candidate]:
+    """Attributes that make two operators of one type compute different things."""
+    for name in sorted(a.attributes.keys() | b.attributes.keys()):
+        left, right = a.attributes.get(name), b.attributes.get(name)
+        if left == right:
+            continue
+        patches = _attribute_patches(a, b, name)
+        yield Candidate(
+            kind=CauseKind.ATTRIBUTE,
+            what=name,
+            left_where=a.shown,
+            right_where=b.shown,
+            left=left if left is not None else "not set",
+            right=right if right is not None else "not set",
+            patches=patches,
+            reason="" if patches else "how to write it on the right depends on the layout",
+        )
+
+
+def _attribute_patches(a: Layer, b: Layer, name: str) -> tuple[Patch, ...]:
+    """The left side's attribute on the right node, where no layout stands between them."""
+    names = _PADDING if name in _PADDING else (name,)
+    raw = [a.node_fact.attributes.get(each) for each in names]
+    if name.startswith("input ") or any(isinstance(each, Graph) for each in raw):
+        return ()
+    if name in ("axis", "axes") and not (_is_plain(a, name) and _is_plain(b, name)):
+        return ()
+    return tuple(
+        SetAttribute(node=b.node, name=each, value=value)
+        for each, value in zip(names, raw, strict=True)
+    )
+
+
+def _is_plain(layer: Layer, name: str) -> bool:
+    """Whether an axis is written as it is counted, so that no layout was undone."""
+    raw = layer.node_fact.attributes.get(name)
+    axes = list(raw) if isinstance(raw, tuple) else [raw]
+    return layer.attributes.get(name) == str(axes)
+
+
+def wiring_difference(a: Layer, b: Layer, found: Correspondence) -> Candidate | None:
+    """Two layers that correspond and read values that do not."""
+    lefts = [found.right_of(found.past_left(name)) for name in a.inputs]
+    rights = [found.past_right(name) for name in b.inputs]
+    if a.op in COMMUTATIVE:
+        lefts, rights = sorted(lefts), sorted(rights)
+    if lefts == rights:
+        return None
+    return Candidate(
+        kind=CauseKind.STRUCTURE,
+        what="inputs",
+        left_where=a.shown,
+        right_where=b.shown,
+        left=f"{len(a.inputs)} values",
+        right="values that do not correspond",
+        reason="the two graphs are wired differently",
+    )
+
+
+def _in_words(pair: StoredPair) -> tuple[str, str]:
+    if pair.left is None or pair.right is None:
+        return ("present", "missing") if pair.right is None else ("missing", "present")
+    left, right = (str(list(each.tensor.dims)) for each in (pair.left, pair.right))
+    match pair.relation:
+        case Relation.REORDERED:
+            return left, "the same values in another order"
+        case Relation.SHAPES:
+            return left, right
+        case _:
+            return left, f"values up to {pair.max_abs:.3g} away"

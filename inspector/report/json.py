@@ -1,0 +1,149 @@
+"""Facts as versioned JSON: one object, keys that stay.
+
+Numbers that JSON has no word for are the strings ``"nan"``, ``"inf"`` and ``"-inf"``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from inspector.facts.batchnorm import BatchNormValues, Parameter, Range
+from inspector.facts.comparison import Comparison
+from inspector.facts.count import Count
+from inspector.facts.export import Export
+from inspector.facts.inspection import InspectedNorm, Inspection
+from inspector.facts.model import Value
+from inspector.report.words import shortest
+
+VERSION = 1
+
+
+def to_json(fact: Inspection | Comparison | Export) -> str:
+    """One JSON object with `schema` and `version`, and a newline behind it."""
+    match fact:
+        case Inspection():
+            body = {"schema": "bninspect.inspection", "version": VERSION, **_inspection(fact)}
+        case Comparison():
+            body = {"schema": "bninspect.comparison", "version": VERSION, **_comparison(fact)}
+        case Export():
+            body = {"schema": "bninspect.export", "version": VERSION, **asdict(fact)}
+    return json.dumps(_plain(body), indent=2, allow_nan=False) + "\n"
+
+
+def _inspection(fact: Inspection) -> dict[str, Any]:
+    return {
+        "path": fact.path,
+        "size": fact.size,
+        "producer": fact.producer,
+        "ir_version": fact.ir_version,
+        "opsets": dict(fact.opsets),
+        "nodes": fact.nodes,
+        "inputs": [_value(each) for each in fact.inputs],
+        "outputs": [_value(each) for each in fact.outputs],
+        "batchnorms": [_norm(each) for each in fact.norms],
+        "parameters": _count(fact.count),
+        "manifest": None if fact.manifest is None else asdict(fact.manifest),
+        "notes": [*fact.notes, *fact.count.notes],
+    }
+
+
+def _value(value: Value) -> dict[str, Any]:
+    return {"name": value.name, "dtype": value.dtype, "dims": value.dims}
+
+
+def _norm(each: InspectedNorm) -> dict[str, Any]:
+    norm = each.norm
+    return {
+        "name": norm.name,
+        "scope": norm.scope,
+        "form": norm.form,
+        "channels": norm.channels,
+        "epsilon": float(shortest(norm.epsilon)),
+        "momentum": {
+            "onnx": float(shortest(norm.momentum)),
+            "keras": float(shortest(norm.momentum)),
+            "torch": norm.torch_momentum,
+            "stated": norm.momentum_stated,
+        },
+        "training": norm.training,
+        "after": norm.after,
+        "before": norm.before,
+        "foldable_into": norm.foldable_into,
+        "parameters": {name: _parameter(parameter) for name, parameter in norm.parameters},
+        "ranges": _ranges(each.values),
+    }
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    tensor = parameter.tensor
+    return {
+        "value": parameter.value,
+        "certainty": parameter.certainty,
+        "origin": parameter.origin,
+        "dtype": None if tensor is None else tensor.dtype,
+        "dims": None if tensor is None else tensor.dims,
+        "reason": parameter.reason,
+    }
+
+
+def _ranges(values: BatchNormValues) -> dict[str, Any]:
+    named = {
+        "scale": values.scale,
+        "B": values.bias,
+        "mean": values.mean,
+        "var": values.var,
+        "slope": values.slope,
+        "intercept": values.intercept,
+    }
+    return {name: _range(found) for name, found in named.items()}
+
+
+def _range(found: Range | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"min": found.low, "max": found.high, "non_finite": found.non_finite}
+
+
+def _count(count: Count) -> dict[str, Any]:
+    return {
+        "keras": asdict(count.keras),
+        "torch": asdict(count.torch),
+        "onnx": asdict(count.onnx),
+        "learned": count.learned,
+        "statistics": count.statistics,
+        "constants": count.constants,
+        "unknown": count.unknown,
+        "tensors": [
+            {
+                "name": each.tensor.name,
+                "scope": each.scope,
+                "dtype": each.tensor.dtype,
+                "dims": each.tensor.dims,
+                "elements": each.tensor.elements,
+                "role": each.role,
+                "why": each.why,
+            }
+            for each in count.tensors
+        ],
+    }
+
+
+def _comparison(fact: Comparison) -> dict[str, Any]:
+    body = asdict(fact)
+    for output, named in zip(fact.outputs, body["outputs"], strict=True):
+        named["difference"]["relative"] = output.difference.relative
+    return body
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value

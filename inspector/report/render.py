@@ -1,0 +1,48 @@
+"""Choose the module that writes a format; none is imported before it is needed."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from inspector.facts.comparison import Comparison
+from inspector.facts.export import Export
+from inspector.facts.inspection import Inspection
+
+Fact: TypeAlias = Inspection | Comparison | Export
+
+FORMATS = ("text", "json")
+
+
+def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> str:
+    """A report of `fact`, ending in a newline.
+
+    Parameters
+    ----------
+    format
+        One of `FORMATS`.
+    width, color
+        Of the terminal; other formats than text take no notice.
+    """
+    if format == "json":
+        from inspector.report.json import to_json
+
+        return to_json(fact)
+    if format == "text":
+        from inspector.report.page import Page
+
+        page = Page(width=width, color=color)
+        match fact:
+            case Inspection():
+                from inspector.report.text_inspection import write_inspection
+
+                write_inspection(fact, page)
+            case Comparison():
+                from inspector.report.text_comparison import write_comparison
+
+                write_comparison(fact, page)
+            case Export():
+                from inspector.report.text_export import write_export
+
+                write_export(fact, page)
+        return page.text()
+    raise ValueError(f"format {format!r} is not one of {FORMATS}")

@@ -1,0 +1,171 @@
+"""`bninspect compare` on a terminal."""
+
+from __future__ import annotations
+
+from inspector.facts.comparison import (
+    Cause,
+    CauseKind,
+    Comparison,
+    PairedNorm,
+    PairedOutput,
+    ParameterMatch,
+    Proof,
+    Verdict,
+)
+from inspector.report.page import BAD, DOUBT, FAINT, GOOD, HEAD, NAME, Page, Span
+from inspector.report.words import listed, many, number, printable
+
+_STYLES = {
+    Verdict.IDENTICAL: GOOD,
+    Verdict.EQUIVALENT: GOOD,
+    Verdict.AGREES: DOUBT,
+    Verdict.DIFFERENT: BAD,
+    Verdict.UNDECIDED: DOUBT,
+}
+
+
+def write_comparison(fact: Comparison, page: Page) -> None:
+    """Write the verdict first, then what it rests on."""
+    page.pairs(
+        [
+            ("left", [(printable(fact.left), NAME), f"  {printable(fact.left_producer)}"]),
+            ("right", [(printable(fact.right), NAME), f"  {printable(fact.right_producer)}"]),
+        ],
+        indent=0,
+    )
+    page.blank()
+    page.line((fact.verdict.value, _STYLES[fact.verdict]), f": {printable(fact.reason)}", hang=2)
+    if fact.causes:
+        _causes(fact, page)
+    if fact.harmless:
+        page.heading("Differences without effect on these outputs")
+        for each in fact.harmless:
+            page.line(*_sentence(each), indent=2, hang=2)
+    if fact.information:
+        page.heading("For information")
+        for line in fact.information:
+            page.line(printable(line), indent=2, hang=2)
+    if fact.outputs:
+        _outputs(fact, page)
+    _evidence(fact, page)
+
+
+def _causes(fact: Comparison, page: Page) -> None:
+    proved = sum(each.proof is Proof.NECESSARY for each in fact.causes)
+    how = "each proved by patching it and running again" if proved == len(fact.causes) else ""
+    page.heading("Causes", how or f"{proved} of {len(fact.causes)} proved")
+    for at, each in enumerate(fact.causes, 1):
+        page.line((f"{at} ", HEAD), *_sentence(each), indent=2, hang=2)
+        if each.effect is not None:
+            page.line((f"this alone moves the outputs by {number(each.effect)}", FAINT), indent=4)
+        elif each.reason:
+            page.line((f"not proved: {printable(each.reason)}", DOUBT), indent=4, hang=2)
+    if fact.explained_to is not None:
+        page.line(
+            "with all of them patched on the right, the largest difference is ",
+            (number(fact.explained_to), GOOD if fact.explained else BAD),
+            indent=2,
+        )
+
+
+def _sentence(cause: Cause) -> list[Span]:
+    """One difference in words."""
+    left, right = printable(cause.left), printable(cause.right)
+    names = (printable(cause.left_where), printable(cause.right_where))
+    where = names[0] if names[0] == names[1] else f"{names[0]} / {names[1]}"
+    match cause.kind:
+        case CauseKind.MISSING if cause.right == "missing":
+            return [(f"{cause.what} missing on the right", HEAD), f": {names[0]}, {names[1]}"]
+        case CauseKind.MISSING:
+            return [(f"{cause.what} missing on the left", HEAD), f": {names[0]}, {names[1]}"]
+        case _:
+            what = printable(cause.what)
+            return [(f"{what} {left} against {right}", HEAD), f" in {where}"]
+
+
+def _outputs(fact: Comparison, page: Page) -> None:
+    rows = sum(fact.batch_sizes)
+    page.heading("Outputs", f"{many(rows, 'random input')}, seed {fact.seed}, ONNX Runtime")
+    for each in fact.outputs:
+        page.line(*_title(each), indent=2, hang=2)
+        page.pairs(_measures(each), indent=4)
+
+
+def _title(each: PairedOutput) -> list[Span]:
+    dims = "×".join(str(dim) for dim in each.difference.shape[1:]) or "scalar"
+    name: list[Span] = [(printable(each.left), NAME)]
+    if each.right != each.left:
+        name += [" / ", (printable(each.right), NAME)]
+    return [*name, f"  {dims} a row"]
+
+
+def _measures(each: PairedOutput) -> list[tuple[str, list[Span]]]:
+    far = each.difference
+    style = GOOD if each.within else BAD
+    place = "".join(f"[{at}]" for at in far.at)
+    rows: list[tuple[str, list[Span]]] = [
+        (
+            "largest difference",
+            [
+                (number(far.max_abs), style),
+                f"  at {place}: {far.left_at:.6g} against {far.right_at:.6g}"
+                if far.max_abs
+                else "",
+            ],
+        ),
+        ("rounding floor", [f"{number(each.floor)}, tolerance {number(each.tolerance)}"]),
+        (
+            "scale",
+            [f"{number(far.scale)} (standard deviation), mean difference {number(far.mean_abs)}"],
+        ),
+    ]
+    if far.top1 is not None:
+        rows.append(("same largest class", [f"{far.top1:.0%} of rows"]))
+    if far.left_non_finite or far.right_non_finite:
+        counts = f"{far.left_non_finite:,} on the left, {far.right_non_finite:,} on the right"
+        rows.append(("NaN or infinite", [(counts, BAD)]))
+    return rows
+
+
+def _evidence(fact: Comparison, page: Page) -> None:
+    rows: list[tuple[str, list[Span]]] = []
+    for each in fact.inputs:
+        told = f", told by {printable(each.told_by)}" if each.told_by else ""
+        rows.append(
+            (
+                "input",
+                [
+                    f"{printable(each.left)} {printable(each.left_dims)} ↔ "
+                    f"{printable(each.right)} {printable(each.right_dims)}{told}"
+                ],
+            )
+        )
+    if fact.norms:
+        rows.append(("BatchNorm", [_norms(fact.norms)]))
+    if fact.parameters is not None:
+        rows.append(("parameters", [_parameters(fact.parameters)]))
+    if rows:
+        page.heading("How the two were paired")
+        page.pairs(rows)
+
+
+def _norms(norms: tuple[PairedNorm, ...]) -> str:
+    whole = [each for each in norms if len(each.bitwise) == 4]
+    text = f"{len(whole)} of {many(len(norms), 'pair')} with scale, B, mean and var equal in bits"
+    if len(whole) < len(norms):
+        rest = [each.left for each in norms if len(each.bitwise) < 4]
+        text += f"; not in {listed(rest)}"
+    return text
+
+
+def _parameters(match: ParameterMatch) -> str:
+    parts = [f"{many(match.bitwise, 'tensor')} equal in bits once layouts are undone"]
+    if match.rounded:
+        parts.append(f"{match.rounded} within rounding")
+    if match.differing:
+        parts.append(f"{match.differing} different")
+    if match.left_only:
+        parts.append(f"{match.left_only} on the left only")
+    if match.right_only:
+        parts.append(f"{match.right_only} on the right only")
+    return ", ".join(parts)

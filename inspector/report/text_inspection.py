@@ -1,0 +1,183 @@
+"""`bninspect MODEL.onnx` on a terminal."""
+
+from __future__ import annotations
+
+from inspector.facts.batchnorm import BatchNorm, Certainty, Form, Range
+from inspector.facts.count import Count, Role
+from inspector.facts.inspection import InspectedNorm, Inspection
+from inspector.facts.manifest import Manifest
+from inspector.report.page import BAD, DOUBT, FAINT, NAME, Page, Span
+from inspector.report.words import listed, many, number, printable, shortest, size
+
+_COLUMNS = ("scale", "B", "mean", "var", "slope")
+_WIDTH = 9
+_LEAD = 35
+"""Columns in front of the first range: two, channels, epsilon, momentum, min or max."""
+
+
+def write_inspection(fact: Inspection, page: Page) -> None:
+    """Write the report of one model."""
+    page.line((printable(fact.path), NAME))
+    page.pairs(_about(fact))
+    _norms(fact, page)
+    _totals(fact.count, page)
+    _notes((*fact.notes, *fact.count.notes), page)
+
+
+def _about(fact: Inspection) -> list[tuple[str, list[Span]]]:
+    opsets = ", ".join(
+        f"{printable(domain) or 'opset'} {version}" for domain, version in fact.opsets.items()
+    )
+    rows: list[tuple[str, list[Span]]] = [
+        ("file", [f"{size(fact.size)}, {opsets or 'no opset'}, {many(fact.nodes, 'node')}"]),
+        ("producer", [printable(fact.producer) or "not named"]),
+    ]
+    if fact.manifest is not None:
+        rows += _origin(fact.manifest)
+    return rows
+
+
+def _origin(manifest: Manifest) -> list[tuple[str, list[Span]]]:
+    name = f"{printable(manifest.framework)} {printable(manifest.framework_version)}"
+    rows: list[tuple[str, list[Span]]] = [
+        ("exported", [f"from {name} by {printable(manifest.tool)}"])
+    ]
+    if (check := manifest.verification) is not None:
+        rows.append(
+            (
+                "verified",
+                [
+                    f"within {number(check.max_abs)} of the framework's own output "
+                    f"(rounding floor {number(check.floor)})"
+                ],
+            )
+        )
+    return rows
+
+
+def _norms(fact: Inspection, page: Page) -> None:
+    if not fact.norms:
+        page.heading("BatchNorm", "none found")
+        page.line(
+            "no BatchNormalization node in any scope; exporters fold BatchNorm into a "
+            "convolution, or write it as Mul and Add",
+            indent=2,
+        )
+        return
+    page.heading("BatchNorm", _how_many(fact))
+    header = "".join(name.rjust(_WIDTH) for name in _COLUMNS)
+    lead = f"  {'C':>5}  {'epsilon':>9}  momentum"
+    page.exact((lead.ljust(_LEAD) + header, FAINT))
+    for each in fact.norms:
+        _norm(each, page)
+
+
+def _how_many(fact: Inspection) -> str:
+    forms = [norm.norm.form for norm in fact.norms]
+    parts = [f"{forms.count(form)} {form.value}" for form in Form if form in forms]
+    return f"{many(len(forms), 'layer')}: {', '.join(parts)}"
+
+
+def _norm(each: InspectedNorm, page: Page) -> None:
+    norm, values = each.norm, each.values
+    page.line(*_title(norm), indent=2, hang=4)
+    ranges = (values.scale, values.bias, values.mean, values.var, values.slope)
+    channels = "?" if norm.channels is None else str(norm.channels)
+    momentum = number(norm.momentum), number(norm.torch_momentum)
+    page.exact(
+        f"  {channels:>5}  {shortest(norm.epsilon):>9}  {momentum[0]:>4} ONNX ",
+        ("  min", FAINT),
+        *(_cell(found, "low") for found in ranges),
+    )
+    page.exact(
+        f"  {'':>5}  {'':>9}  {momentum[1]:>4} torch",
+        ("  max", FAINT),
+        *(_cell(found, "high") for found in ranges),
+    )
+    for name, found in zip(_COLUMNS, ranges, strict=True):
+        if found is not None and found.non_finite:
+            words = f"{name}: {many(found.non_finite, 'value')} NaN or infinite"
+            page.line((words, BAD), indent=9)
+    lost = [(n, p) for n, p in norm.parameters if p.certainty is Certainty.LOST]
+    for name, parameter in lost:
+        page.line((f"{name}: {parameter.reason}", DOUBT), indent=9)
+
+
+def _title(norm: BatchNorm) -> list[Span]:
+    scope = "".join(f"{printable(part)} / " for part in norm.scope)
+    around = f"{listed(norm.after) or '?'} → BatchNorm → {listed(norm.before) or '?'}"
+    title: list[Span] = [(scope, FAINT), (printable(norm.name), NAME), "   ", around]
+    if norm.training:
+        title.append(("   training mode", BAD))
+    if norm.foldable_into:
+        title.append((f"   could fold into {printable(norm.foldable_into)}", FAINT))
+    return title
+
+
+def _cell(found: Range | None, which: str) -> Span:
+    if found is None:
+        return ("?".rjust(_WIDTH), DOUBT)
+    return number(getattr(found, which)).rjust(_WIDTH)
+
+
+def _totals(count: Count, page: Page) -> None:
+    keras, torch, onnx = count.keras, count.torch, count.onnx
+    page.heading("Parameters")
+    lead = "total".rjust(26) + "trainable".rjust(16) + "statistics".rjust(16)
+    page.exact((lead, FAINT))
+    rows = (
+        ("Keras", keras.total, keras.trainable, f"{keras.non_trainable:,}", "non-trainable"),
+        ("PyTorch", torch.parameters, torch.parameters, f"{torch.buffers:,}", "in buffers"),
+    )
+    for name, total, trainable, statistics, where in rows:
+        page.exact(
+            f"  {name:<10}{total:>14,}{trainable:>16,}{statistics:>16}  ",
+            (where, FAINT),
+        )
+    page.exact(
+        f"  {'ONNX':<10}{onnx.float_initializer_elements:>14,}  ",
+        ("float initializer elements", FAINT),
+    )
+    page.line(
+        f"{keras.total:,} (Keras) = {torch.parameters:,} (PyTorch) + "
+        f"{torch.buffers:,} running mean and var",
+        indent=2,
+    )
+    if torch.num_batches_tracked:
+        page.line(
+            f"PyTorch also keeps {torch.num_batches_tracked:,} num_batches_tracked, "
+            "which ONNX never stores",
+            indent=2,
+        )
+    _rest(count, page)
+
+
+def _rest(count: Count, page: Page) -> None:
+    """What the file stores that is no parameter, and what cannot be told."""
+    if count.constants:
+        tensors = [each for each in count.tensors if each.role is Role.CONSTANT]
+        page.line(
+            f"{many(count.constants, 'element')} in {many(len(tensors), 'tensor')} "
+            "are constants (shapes, axes, scalars) and no parameters",
+            indent=2,
+        )
+    if count.unknown:
+        unknown = [each for each in count.tensors if each.role is Role.UNKNOWN]
+        page.line(
+            (
+                f"{many(count.unknown, 'element')} in {many(len(unknown), 'tensor')} "
+                "have no role that the graph tells, and are in neither total: ",
+                DOUBT,
+            ),
+            listed(f"{each.tensor.name} ({each.why})" for each in unknown[:4]),
+            f" and {len(unknown) - 4} more" if len(unknown) > 4 else "",
+            indent=2,
+            hang=2,
+        )
+
+
+def _notes(notes: tuple[str, ...], page: Page) -> None:
+    if notes:
+        page.blank()
+    for note in notes:
+        page.line(("note: ", DOUBT), printable(note), hang=6)

@@ -1,0 +1,57 @@
+"""Numbers and names as all reports write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    """A name from a file, safe on a terminal: whatever does not print is escaped.
+
+    Names come from anyone and may hold escape sequences, line breaks or marks that turn the
+    direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def number(value: float) -> str:
+    """Three significant digits in at most eight characters."""
+    for digits in (3, 2, 1):
+        text = f"{value:.{digits}g}"
+        if len(text) <= 8:
+            break
+    return text
+
+
+def shortest(value: float) -> str:
+    """A float32 attribute in as many digits as tell it from its neighbours (0.001, 1e-05)."""
+    import numpy as np
+
+    return str(np.float32(value))
+
+
+def size(count: int) -> str:
+    """Bytes in the unit a person would choose."""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError("the last unit returns")
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """A count with its noun."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """Names with commas between, and how many more there are."""
+    shown = [printable(name) for name in names]
+    rest = len(shown) - most
+    return ", ".join(shown[:most]) + (f" and {rest} more" if rest > 0 else "")
