@@ -25,7 +25,8 @@ app = typer.Typer(
     help=_HELP,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",
+    # Plain help: Rich's frames cost more time than all the rest of `--help` together.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -33,7 +34,7 @@ export_app = typer.Typer(
     no_args_is_help=True,
     help="Export a framework's model to ONNX with every BatchNorm kept, and verify it.",
 )
-app.add_typer(export_app, name="export")
+app.add_typer(export_app, name="export", short_help="Export to ONNX with every BatchNorm kept.")
 
 
 class Format(StrEnum):
@@ -71,7 +72,7 @@ def _common(
     pass
 
 
-@app.command()
+@app.command(short_help="Show BatchNorms, and count parameters three ways.")
 def inspect(model: ModelArgument, format: FormatOption = Format.text) -> None:
     """Show a model's BatchNorms and count its parameters in each framework's way."""
     from inspector.flows import inspect_file
@@ -81,7 +82,7 @@ def inspect(model: ModelArgument, format: FormatOption = Format.text) -> None:
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
 
 
-@app.command()
+@app.command(short_help="Are two models one function or not, and why.")
 def compare(
     left: Annotated[str, typer.Argument(metavar="LEFT", help="An ONNX file.")],
     right: Annotated[

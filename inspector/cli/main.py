@@ -17,7 +17,7 @@ _DEFECT = 70
 def main() -> NoReturn:
     """Run the command line; never returns."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure"):  # neither None nor what a test puts in its place
             # An arrow that a terminal cannot show is no reason to fail.
             stream.reconfigure(errors="replace")
     try:

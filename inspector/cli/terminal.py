@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from inspector.errors import UsageError
 from inspector.report.words import printable
 
 
@@ -17,23 +18,43 @@ def width() -> int:
     return max(shutil.get_terminal_size((80, 24)).columns, 40)
 
 
-def wants_color(stream: TextIO) -> bool:
+def wants_color(stream: TextIO | None) -> bool:
     """Whether to write colour: on a terminal, unless NO_COLOR (https://no-color.org) is set."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def print_report(text: str) -> None:
-    """Write a report to standard output."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Write a report to standard output.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        It cannot be written. A reader that has gone (``| head``) is no error.
+    """
+    if sys.stdout is None:
+        raise UsageError("standard output is closed", hint="leave it open, or redirect it")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more on its way out (https://docs.python.org/3/library/signal.html).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise UsageError(
+            f"the report cannot be written ({str(error.strerror).lower()})",
+            where="standard output",
+            hint="redirect it to where there is room",
+        ) from error
 
 
 def print_error(message: str) -> None:
     """Write one line to standard error, whatever the message holds."""
+    if sys.stderr is None:
+        return
     label = "\x1b[1;31merror:\x1b[0m" if wants_color(sys.stderr) else "error:"
     sys.stderr.write(f"{label} {printable(message)}\n")
     sys.stderr.flush()
@@ -42,7 +63,7 @@ def print_error(message: str) -> None:
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """A function that shows the name of the stage at work, on a terminal alone."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda stage: None
         return
     from rich.console import Console

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from inspector.count.roles import Use, role_of, stored_tensors
+from inspector.count.roles import Use, role_of
+from inspector.count.uses import stored_tensors
 from inspector.facts.batchnorm import Norms
 from inspector.facts.count import (
     Count,
@@ -37,7 +38,7 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
     notes: list[str] = []
     counted = []
     for scope, name, tensor, uses in stored_tensors(model):
-        use = role_of(uses.of(name, tensor))
+        use = role_of(uses)
         if not scope and name in known:
             use = _reconciled(known[name], use, notes)
         counted.append(CountedTensor(tensor=tensor, scope=scope, role=use.role, why=use.why))

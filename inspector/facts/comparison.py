@@ -22,7 +22,8 @@ class Difference:
 
     `scale` is the standard deviation of the left array's finite elements (the largest magnitude
     where that is 0). `at` is the index of the worst element. `top1` is the share of rows whose
-    largest element lies at the same place, for arrays [N, K] with K ≥ 2.
+    largest element lies at the same place, for arrays [N, K] with K ≥ 2. `both_non_finite` counts
+    elements that are NaN or infinite on both sides, and are none the closer for it.
     """
 
     shape: tuple[int, ...]
@@ -34,6 +35,7 @@ class Difference:
     right_at: float
     left_non_finite: int
     right_non_finite: int
+    both_non_finite: int
     top1: float | None
 
     @property
@@ -64,8 +66,10 @@ class PairedInput:
 class PairedOutput:
     """An output of each side, the largest difference over all feeds, floor and tolerance.
 
-    `floor` is the rounding floor measured on this pair; `tolerance` is what was allowed, in the
-    output's own unit. `within` says whether every element kept it.
+    `floor` is the rounding floor measured on this pair; `tolerance` is what was allowed where the
+    difference is largest, in the output's own unit. `within` says whether every element kept what
+    it was allowed, `finite_within` whether those that are finite on both sides did; `beyond` is
+    the one that did not by most, where that is another than the largest difference.
     """
 
     left: str
@@ -75,6 +79,8 @@ class PairedOutput:
     floor: float
     tolerance: float
     within: bool
+    finite_within: bool
+    beyond: str = ""
 
 
 class CauseKind(StrEnum):

@@ -86,6 +86,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
+    overload: str = ""
 
     def input(self, position: int) -> str:
         """The name at `position`, or the empty name where the node has no such input."""
@@ -130,7 +131,7 @@ class Graph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A model-local function."""
+    """A model-local function; `attributes` are the defaults of those that have one."""
 
     domain: str
     name: str
@@ -138,6 +139,7 @@ class Function:
     outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     opsets: Mapping[str, int]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
 
 class Weights(Protocol):
@@ -175,3 +177,12 @@ class Model:
     def opset(self) -> int:
         """Version of the standard domain; 1 where the file imports none, as ONNX rules."""
         return self.opsets.get("", 1)
+
+    def function(self, node: Node) -> Function | None:
+        """The function that `node` calls, if it is such a call."""
+        return self.functions.get((node.domain, function_name(node.op_type, node.overload)))
+
+
+def function_name(name: str, overload: str) -> str:
+    """One name for a function and its overload, as keys of `Model.functions` carry it."""
+    return f"{name}:{overload}" if overload else name

@@ -56,4 +56,12 @@ class Bypass:
     keep: int
 
 
-Patch: TypeAlias = SetAttribute | SetInput | InsertAfter | Bypass
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepOutputs:
+    """Ask the node that computes `node` for its first `count` outputs alone."""
+
+    node: str
+    count: int
+
+
+Patch: TypeAlias = SetAttribute | SetInput | InsertAfter | Bypass | KeepOutputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,9 +20,14 @@ from inspector.facts.model import (
     Tensor,
     Value,
 )
+from inspector.read.constants import as_value
+from inspector.read.strings import text
 from inspector.read.weights import ProtoWeights, storage_of
 
 _NUMPY_NAMES = {"FLOAT": "float32", "DOUBLE": "float64"}
+
+MOST_AXES = 64
+"""NumPy's own limit; a tensor with more is damage or malice."""
 
 
 def dtype_name(number: int) -> str:
@@ -42,15 +48,15 @@ class Converter:
 
     def graph(self, proto: onnx.GraphProto) -> Graph:
         """A graph with its subgraphs."""
-        initializers = {each.name: self.tensor(each) for each in proto.initializer}
+        initializers = {text(each.name): self.tensor(each) for each in proto.initializer}
         for sparse in proto.sparse_initializer:
-            initializers[sparse.values.name] = self._sparse(sparse)
+            initializers[text(sparse.values.name)] = self._sparse(sparse)
         inputs = tuple(_value(each) for each in proto.input)
         outputs = tuple(_value(each) for each in proto.output)
-        values = {each.name: _value(each) for each in proto.value_info}
-        values |= {each.name: each for each in (*inputs, *outputs)}
+        known = (*(_value(each) for each in proto.value_info), *inputs, *outputs)
+        values = {each.name: each for each in known}
         return Graph(
-            name=proto.name,
+            name=text(proto.name),
             nodes=tuple(self._node(each) for each in proto.node),
             inputs=inputs,
             outputs=outputs,
@@ -61,33 +67,33 @@ class Converter:
     def function(self, proto: onnx.FunctionProto) -> Function:
         """A model-local function."""
         return Function(
-            domain=proto.domain,
-            name=proto.name,
-            inputs=tuple(proto.input),
-            outputs=tuple(proto.output),
+            domain=text(proto.domain),
+            name=text(proto.name),
+            inputs=tuple(map(text, proto.input)),
+            outputs=tuple(map(text, proto.output)),
             nodes=tuple(self._node(each) for each in proto.node),
-            opsets=MappingProxyType(
-                {"" if o.domain == "ai.onnx" else o.domain: o.version for o in proto.opset_import}
-            ),
+            opsets=opsets(proto.opset_import),
+            attributes=self._attributes(proto.attribute_proto),
         )
 
     def tensor(self, proto: onnx.TensorProto, storage: Storage = Storage.INITIALIZER) -> Tensor:
         """A stored tensor, known by its place."""
-        external = next((e.value for e in proto.external_data if e.key == "location"), "")
+        external = next((text(e.value) for e in proto.external_data if e.key == "location"), "")
         return Tensor(
-            name=proto.name,
+            name=text(proto.name),
             dtype=dtype_name(proto.data_type),
-            dims=self._dims(proto.name, proto.dims),
+            dims=self._dims(text(proto.name), proto.dims),
             storage=storage,
             key=self._weights.add(proto),
             external=external if proto.data_location == TensorProto.EXTERNAL else "",
         )
 
     def _sparse(self, proto: onnx.SparseTensorProto) -> Tensor:
+        name = text(proto.values.name)
         return Tensor(
-            name=proto.values.name,
+            name=name,
             dtype=dtype_name(proto.values.data_type),
-            dims=self._dims(proto.values.name, proto.dims),
+            dims=self._dims(name, proto.dims),
             storage=storage_of(proto),
             key=self._weights.add(proto),
         )
@@ -100,23 +106,36 @@ class Converter:
                 where=self._where,
                 hint="export the model again",
             )
+        if len(checked) > MOST_AXES:
+            raise UnreadableError(
+                f"tensor {name!r} has {len(checked)} dimensions, more than {MOST_AXES}",
+                where=self._where,
+                hint="export the model again",
+            )
         return checked
 
     def _node(self, proto: onnx.NodeProto) -> Node:
+        op_type, domain = text(proto.op_type), text(proto.domain)
+        constant = op_type == "Constant" and domain in ("", "ai.onnx")
         return Node(
-            op_type=proto.op_type,
-            domain=proto.domain,
-            name=proto.name,
-            inputs=tuple(proto.input),
-            outputs=tuple(proto.output),
-            attributes=MappingProxyType(
-                {each.name: self._attribute(each) for each in proto.attribute}
+            op_type=op_type,
+            domain=domain,
+            name=text(proto.name),
+            inputs=tuple(map(text, proto.input)),
+            outputs=tuple(map(text, proto.output)),
+            attributes=self._attributes(
+                map(as_value, proto.attribute) if constant else proto.attribute
             ),
+            overload=text(proto.overload),
         )
 
-    def _attribute(self, proto: onnx.AttributeProto) -> Attribute:
+    def _attributes(self, protos: Iterable[onnx.AttributeProto]) -> Mapping[str, Attribute]:
+        return MappingProxyType({text(each.name): self.attribute(each) for each in protos})
+
+    def attribute(self, proto: onnx.AttributeProto) -> Attribute:
+        """The value of an attribute, in Python's types or as facts."""
         if proto.ref_attr_name:
-            return AttributeReference(name=proto.ref_attr_name)
+            return AttributeReference(name=text(proto.ref_attr_name))
         match proto.type:
             case AttributeProto.INT:
                 return int(proto.i)
@@ -140,8 +159,16 @@ class Converter:
                 return tuple(self.graph(each) for each in proto.graphs)
             case AttributeProto.SPARSE_TENSOR:
                 return self._sparse(proto.sparse_tensor)
+            case AttributeProto.SPARSE_TENSORS:
+                return tuple(self._sparse(each) for each in proto.sparse_tensors)
             case _:
                 return _untyped(proto)
+
+
+def opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> Mapping[str, int]:
+    """Version of each domain; the standard one has two spellings, and some files import both."""
+    named = ((text(each.domain), each.version) for each in imports)
+    return MappingProxyType({"" if name == "ai.onnx" else name: version for name, version in named})
 
 
 def _untyped(proto: onnx.AttributeProto) -> Attribute:
@@ -159,10 +186,10 @@ def _untyped(proto: onnx.AttributeProto) -> Attribute:
 
 def _value(proto: onnx.ValueInfoProto) -> Value:
     if not proto.type.HasField("tensor_type"):
-        return Value(name=proto.name, dtype=None, dims=None)
+        return Value(name=text(proto.name), dtype=None, dims=None)
     tensor = proto.type.tensor_type
     return Value(
-        name=proto.name,
+        name=text(proto.name),
         dtype=dtype_name(tensor.elem_type) if tensor.elem_type else None,
         dims=tuple(_dim(each) for each in tensor.shape.dim) if tensor.HasField("shape") else None,
     )
@@ -173,6 +200,6 @@ def _dim(proto: Any) -> int | str | None:
         case "dim_value":
             return int(proto.dim_value)
         case "dim_param":
-            return str(proto.dim_param)
+            return text(proto.dim_param)
         case _:
             return None

@@ -7,13 +7,16 @@ CVE-2024-27318 read any file of the machine through such names.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import onnx
 
 from inspector.errors import UnreadableError
+from inspector.read.strings import text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +56,12 @@ def read_external(tensor: onnx.TensorProto, where: str) -> bytes:
         extent = locate(tensor, where)
     except FileNotFoundError:
         raise data_files_missing({_fields(tensor)["location"]: 1}, where) from None
-    with extent.path.open("rb") as file:
-        file.seek(extent.offset)
-        data = file.read(extent.length)
+    try:
+        with extent.path.open("rb") as file:
+            file.seek(extent.offset)
+            data = file.read(extent.length)
+    except OSError as error:
+        raise _unreadable(tensor, where, error) from error
     if len(data) != extent.length:
         raise _refused(tensor, where, "its data file became shorter while it was read")
     return data
@@ -87,16 +93,24 @@ def locate(tensor: onnx.TensorProto, where: str) -> Extent:
     fields = _fields(tensor)
     location = fields.get("location", "")
     path = _contained(tensor, location, where)
-    if not path.exists():
-        raise FileNotFoundError(path)
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _unreadable(tensor, where, error) from error
+    if not stat.S_ISREG(status.st_mode):
         raise _refused(tensor, where, f"its data file {location!r} is not a regular file")
-    size = path.stat().st_size
+    size, needed = status.st_size, stored_bytes(tensor)
     try:
         offset = int(fields.get("offset", "0"))
-        length = int(fields["length"]) if "length" in fields else size - offset
+        length = int(fields["length"]) if "length" in fields else needed
     except ValueError:
         raise _refused(tensor, where, "its offset or length is not a number") from None
+    if length is None:
+        length = size - offset
+    if needed is not None and length != needed:
+        raise _refused(tensor, where, f"it takes {needed:,} bytes, and its data has {length:,}")
     if offset < 0 or length < 0 or offset + length > size:
         raise _refused(
             tensor,
@@ -107,7 +121,30 @@ def locate(tensor: onnx.TensorProto, where: str) -> Extent:
 
 
 def _fields(tensor: onnx.TensorProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in tensor.external_data}
+    return {text(entry.key): text(entry.value) for entry in tensor.external_data}
+
+
+def stored_bytes(tensor: onnx.TensorProto) -> int | None:
+    """Bytes that a tensor of this type and these dims takes; None where the type has no size."""
+    bits = _BITS.get(tensor.data_type)
+    return None if bits is None else (prod(tensor.dims) * bits + 7) // 8
+
+
+_BITS = {
+    number: bits
+    for bits, names in {
+        2: "UINT2 INT2",
+        4: "UINT4 INT4 FLOAT4E2M1",
+        8: "UINT8 INT8 BOOL FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ FLOAT8E8M0",
+        16: "UINT16 INT16 FLOAT16 BFLOAT16",
+        32: "UINT32 INT32 FLOAT",
+        64: "UINT64 INT64 DOUBLE COMPLEX64",
+        128: "COMPLEX128",
+    }.items()
+    for name in names.split()
+    # Older releases of onnx lack the newest types.
+    if (number := dict(onnx.TensorProto.DataType.items()).get(name)) is not None
+}
 
 
 def _contained(tensor: onnx.TensorProto, location: str, where: str) -> Path:
@@ -127,7 +164,15 @@ def _contained(tensor: onnx.TensorProto, location: str, where: str) -> Path:
 
 def _refused(tensor: onnx.TensorProto, where: str, why: str) -> UnreadableError:
     return UnreadableError(
-        f"tensor {tensor.name!r}: {why}",
+        f"tensor {text(tensor.name)!r}: {why}",
         where=where,
-        hint="data files must lie beside the model",
+        hint="data files must lie beside the model, as the exporter left them",
     )
+
+
+def _unreadable(
+    tensor: onnx.TensorProto, where: str, error: OSError | ValueError
+) -> UnreadableError:
+    location = _fields(tensor)["location"]
+    why = str(getattr(error, "strerror", None) or error).lower()
+    return _refused(tensor, where, f"its data file {location!r} cannot be read ({why})")

@@ -24,8 +24,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a zip archive (.keras, .pt and .pth are such)", "export the model first"),
     (b"\x00\x05\x16\x07", "an AppleDouble file of macOS metadata", "use the file it belongs to"),
     (b"GGUF", "a GGUF model", "bninspect reads ONNX"),
-    (b"<!DOCTYPE", "an HTML page", "download the file itself, not the page that shows it"),
-    (b"<html", "an HTML page", "download the file itself, not the page that shows it"),
+    (b"<?xml", "an XML file (OpenVINO's .xml is such)", "bninspect reads ONNX"),
 )
 
 
@@ -86,8 +85,17 @@ def check_head(head: bytes, where: str) -> None:
     for signature, what, hint in _SIGNATURES:
         if head.startswith(signature):
             raise UnreadableError(f"this is {what}", where=where, hint=hint)
-    if head[4:8] == b"TFL3":
-        raise UnreadableError("this is a TFLite model", where=where, hint="bninspect reads ONNX")
+    for signature, what in ((b"TFL3", "a TFLite model"), (b"ORTM", "an ORT format model")):
+        if head[4:8] == signature:
+            raise UnreadableError(
+                f"this is {what}", where=where, hint="name the ONNX file it was made from"
+            )
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        raise UnreadableError(
+            "this is an HTML page",
+            where=where,
+            hint="download the file itself, not the page that shows it",
+        )
     if _is_text(head):
         raise UnreadableError(
             "this is a text file, not a binary ONNX model",

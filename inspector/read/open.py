@@ -10,10 +10,11 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from inspector.errors import UnreadableError
-from inspector.facts.model import Model
-from inspector.read.convert import Converter
+from inspector.facts.model import Model, function_name
+from inspector.read.convert import Converter, opsets
 from inspector.read.external import missing_files
 from inspector.read.formats import read_bytes
+from inspector.read.strings import text
 from inspector.read.weights import ProtoWeights
 
 
@@ -34,24 +35,26 @@ def open_model(path: str | os.PathLike[str]) -> Model:
     missing = missing_files(weights.tensors_of_proto(), where)
     converter = Converter(weights, where)
     graph = converter.graph(proto.graph)
-    functions = {(each.domain, each.name): converter.function(each) for each in proto.functions}
+    functions = {
+        (text(each.domain), function_name(text(each.name), text(each.overload))): (
+            converter.function(each)
+        )
+        for each in proto.functions
+    }
     return Model(
         path=where,
         size=len(data),
         ir_version=proto.ir_version,
-        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
-        opsets=MappingProxyType({_domain(o.domain): o.version for o in proto.opset_import}),
+        producer=f"{text(proto.producer_name)} {text(proto.producer_version)}".strip(),
+        opsets=opsets(proto.opset_import),
         graph=graph,
         functions=MappingProxyType(functions),
-        metadata=MappingProxyType({each.key: each.value for each in proto.metadata_props}),
+        metadata=MappingProxyType(
+            {text(each.key): text(each.value) for each in proto.metadata_props}
+        ),
         missing_data=MappingProxyType(missing),
         weights=weights,
     )
-
-
-def _domain(domain: str) -> str:
-    """The standard domain has two spellings; files that import both mean one."""
-    return "" if domain == "ai.onnx" else domain
 
 
 def _parse(data: bytes, where: str) -> onnx.ModelProto:

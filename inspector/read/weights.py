@@ -42,7 +42,8 @@ class ProtoWeights:
         stored = self._tensors[tensor.key]
         try:
             if isinstance(stored, onnx.SparseTensorProto):
-                return _dense(stored)
+                values, indices = map(self._dense_values, (stored.values, stored.indices))
+                return _spread(tuple(stored.dims), values, indices)
             return self._dense_values(stored)
         except UnreadableError:
             raise
@@ -56,20 +57,17 @@ class ProtoWeights:
 
     def _dense_values(self, stored: onnx.TensorProto) -> NDArray[Any]:
         if stored.data_location == onnx.TensorProto.EXTERNAL:
-            filled = onnx.TensorProto(name=stored.name, data_type=stored.data_type)
+            filled = onnx.TensorProto(data_type=stored.data_type)
             filled.dims.extend(stored.dims)
             filled.raw_data = read_external(stored, self.where)
             stored = filled
         return np.asarray(numpy_helper.to_array(stored))
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> NDArray[Any]:
+def _spread(dims: tuple[int, ...], values: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
     """A sparse tensor as a dense array (https://onnx.ai/onnx/repo-docs/IR.html, SparseTensor)."""
-    dims = tuple(sparse.dims)
     if int(np.prod(dims, dtype=object)) > DENSE_LIMIT:
         raise ValueError(f"a sparse tensor of dims {dims} is too large to spread out")
-    values = numpy_helper.to_array(sparse.values)
-    indices = numpy_helper.to_array(sparse.indices)
     dense = np.zeros(dims, dtype=values.dtype)
     if indices.ndim == 2:
         dense[tuple(indices.T)] = values
@@ -81,8 +79,7 @@ def _dense(sparse: onnx.SparseTensorProto) -> NDArray[Any]:
 def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
+        yield from (sparse.values, sparse.indices)
     yield from _tensors_of_nodes(graph.node)
 
 
@@ -92,6 +89,10 @@ def _tensors_of_nodes(nodes: Any) -> Iterator[onnx.TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            for sparse in attribute.sparse_tensors:
+                yield from (sparse.values, sparse.indices)
             if attribute.HasField("g"):
                 yield from _tensors_of_graph(attribute.g)
             for graph in attribute.graphs:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from inspector.facts.batchnorm import (
-    BatchNorm,
-    Certainty,
-    Form,
-    Norms,
-    Parameter,
-)
-from inspector.facts.model import Model, Node
-from inspector.recognise.scopes import Place, places
+from collections import Counter
+from dataclasses import replace
+
+from inspector.facts.batchnorm import BatchNorm, Certainty, Form, Norms, Origin, Parameter
+from inspector.facts.model import Model, Node, Scope
+from inspector.recognise.place import Place
+from inspector.recognise.scopes import places
 
 DEFAULT_EPSILON = 9.999999747378752e-06  # float32(1e-5), the default in every opset
 DEFAULT_MOMENTUM = 0.8999999761581421  # float32(0.9), likewise
@@ -41,11 +39,12 @@ def _batchnorm(node: Node, place: Place) -> BatchNorm:
     lost = any(each.certainty is Certainty.LOST for each in (scale, bias, mean, var))
     producer = place.producer(node.input(0))
     training = is_training(node, place.opset)
+    channels = _channels(scale, bias, mean, var)
     return BatchNorm(
-        name=node.label,
+        name=node.label or node.op_type,
         scope=place.scope,
         form=Form.RUNTIME if lost else Form.NATIVE,
-        channels=_channels(scale, bias, mean, var),
+        channels=channels,
         scale=scale,
         bias=bias,
         mean=mean,
@@ -56,7 +55,7 @@ def _batchnorm(node: Node, place: Place) -> BatchNorm:
         training=training,
         after=_after(node, producer, place),
         before=_before(node, place),
-        foldable_into=None if training or lost else _foldable(producer, node, place),
+        foldable_into=None if training or lost or channels is None else _foldable(node, place),
         output=node.outputs[0] if node.outputs else "",
     )
 
@@ -65,24 +64,28 @@ def is_training(node: Node, opset: int) -> bool:
     """Whether a BatchNormalization node normalises by the batch, by its opset's own rules.
 
     Opsets 1 and 6 train unless `is_test` is set; 7 to 13 where the extra outputs are asked for;
-    from 14 on `training_mode` says so.
+    from 14 on `training_mode` says so. Drafts of 12 and 14 took it as a sixth input
+    (https://github.com/onnx/onnx/pull/3333): there, too, the extra outputs tell.
     """
     if opset < 7:
         return node.int_attribute("is_test", 0) == 0
-    if opset < 14:
+    if opset < 14 or node.input(5):
         return sum(bool(name) for name in node.outputs) > 1
     return node.int_attribute("training_mode", 0) != 0
 
 
 def _parameter(value: str, place: Place) -> Parameter:
     binding = place.binding(value)
-    known = binding.tensor is not None
+    tensor, reason = binding.tensor, binding.reason
+    if tensor is not None and not tensor.is_float:
+        reason = f"stored as {tensor.dtype}, which no BatchNormalization takes"
+        tensor = None
     return Parameter(
         value=value,
-        certainty=Certainty.EXACT if known else Certainty.LOST,
+        certainty=Certainty.LOST if tensor is None else Certainty.EXACT,
         origin=binding.origin,
-        tensor=binding.tensor,
-        reason="" if known else binding.reason,
+        tensor=tensor,
+        reason=reason if tensor is None else "",
     )
 
 
@@ -107,25 +110,35 @@ def _before(node: Node, place: Place) -> tuple[str, ...]:
     return tuple(dict.fromkeys(users))
 
 
-def _foldable(producer: Node | None, node: Node, place: Place) -> str | None:
+def _foldable(node: Node, place: Place) -> str | None:
     """The operator in front whose weights could take this BatchNorm in, if there is one."""
+    value = node.input(0)
+    producer = place.producer(value)
     if producer is None or producer.op_type not in _FOLDS_INTO or not producer.is_standard:
         return None
-    value = node.input(0)
-    alone = len(place.consumers(value)) == 1 and value not in place.outputs
-    stored = place.binding(producer.input(1)).tensor is not None
-    return producer.label if alone and stored else None
+    # Whoever else reads the operator's output would see the folded weights too.
+    alone = place.is_local(value) and len(place.consumers(value)) == 1
+    if not alone or value in place.outputs:
+        return None
+    weight, bias = (place.binding(producer.input(at)) for at in (1, 2))
+    fixed = weight.tensor is not None and weight.origin is not Origin.OVERRIDABLE
+    fixed &= not producer.input(2) or bias.tensor is not None
+    return producer.label if fixed else None
 
 
 def _uniquely_named(found: list[BatchNorm]) -> tuple[BatchNorm, ...]:
-    """Give norms that share a name in one scope their output's name beside it."""
-    from collections import Counter
-    from dataclasses import replace
-
+    """Make (scope, name) unique: by the output's name where names repeat, by a number at last."""
     times = Counter((each.scope, each.name) for each in found)
-    return tuple(
-        each
-        if times[each.scope, each.name] == 1
-        else replace(each, name=f"{each.name} ({each.output})")
-        for each in found
-    )
+    taken: set[tuple[Scope, str]] = {key for key, count in times.items() if count == 1}
+    unique = []
+    for each in found:
+        name = each.name
+        if times[each.scope, name] > 1:
+            base = name = f"{name} ({each.output})"
+            again = 2
+            while (each.scope, name) in taken:
+                name = f"{base} #{again}"
+                again += 1
+            taken.add((each.scope, name))
+        unique.append(replace(each, name=name))
+    return tuple(unique)

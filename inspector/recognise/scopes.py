@@ -1,91 +1,24 @@
 """Walk every place nodes live in: the main graph, subgraphs, and each call of a function.
 
-A subgraph sees the values of the graphs around it; a function sees its arguments alone. Both
-are followed here once, so that recognisers can ask of a name what it is.
+A subgraph sees the values of the graphs around it; a function sees its arguments alone.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Graph, Model, Node, Scope, Tensor
+from inspector.recognise.attributes import called
+from inspector.recognise.place import Binding, Place
 
 MOST_SCOPES = 20_000
 """Functions that call functions twice each unfold without end; no real model comes near."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
-    """What a name stands for. `tensor` is known where the values are stored in the file."""
-
-    origin: Origin
-    tensor: Tensor | None
-    reason: str = ""
-
-
-class Place:
-    """The nodes of one scope, with what its names stand for and who uses them."""
-
-    def __init__(
-        self,
-        *,
-        scope: Scope,
-        nodes: Sequence[Node],
-        opsets: Mapping[str, int],
-        bound: Mapping[str, Binding],
-        outputs: Sequence[str],
-        parent: Place | None,
-    ) -> None:
-        self.scope = scope
-        self.nodes = nodes
-        self.opsets = opsets
-        self.parent = parent
-        self.outputs = frozenset(outputs)
-        self._bound = bound
-        self._producers = {name: node for node in nodes for name in node.outputs if name}
-        consumers: dict[str, list[Node]] = defaultdict(list)
-        for node in nodes:
-            for name in dict.fromkeys(node.inputs):
-                consumers[name].append(node)
-        self._consumers = consumers
-
-    @property
-    def opset(self) -> int:
-        return self.opsets.get("", 1)
-
-    def producer(self, value: str) -> Node | None:
-        """The node of this scope that computes `value`."""
-        return self._producers.get(value)
-
-    def consumers(self, value: str) -> Sequence[Node]:
-        """The nodes of this scope that read `value`, each once."""
-        return self._consumers.get(value, ())
-
-    def is_input(self, value: str) -> bool:
-        """Whether `value` is fed into this scope rather than stored or computed."""
-        binding = self._bound.get(value)
-        return binding is not None and binding.tensor is None
-
-    def binding(self, value: str) -> Binding:
-        """What `value` stands for here, following Identity and the scopes around."""
-        seen: set[str] = set()
-        place: Place | None = self
-        while place is not None:
-            if value in place._bound:
-                return place._bound[value]
-            node = place._producers.get(value)
-            if node is None:
-                place = place.parent
-                continue
-            if not (node.op_type == "Identity" and node.is_standard) or value in seen:
-                return _computed(node)
-            seen.add(value)
-            value = node.input(0)
-        return Binding(origin=Origin.ABSENT, tensor=None, reason="nothing computes it")
+DEEPEST_SCOPE = 128
+"""Protobuf nests messages 100 deep; beyond that, a function must be calling itself."""
 
 
 def places(model: Model) -> Iterator[Place]:
@@ -97,41 +30,51 @@ def places(model: Model) -> Iterator[Place]:
         Functions call each other in a circle or unfold beyond `MOST_SCOPES`.
     """
     main = _graph_place(model.graph, (), model.opsets, None, overridable=model.ir_version >= 4)
-    pending = [main]
+    pending = deque([main])
     seen = 0
     while pending:
-        place = pending.pop(0)
+        place = pending.popleft()
         seen += 1
-        if seen > MOST_SCOPES or len(place.scope) > 64:
+        if seen > MOST_SCOPES or len(place.scope) > DEEPEST_SCOPE:
             raise UnreadableError(
                 "its functions call each other without end",
                 where=model.path,
                 hint="inline them, or export the model again",
             )
         yield place
-        for position, node in enumerate(place.nodes):
-            pending.extend(_inner(model, place, node, position))
+        for node, label in zip(place.nodes, _labels(place.nodes), strict=True):
+            pending.extend(_inner(model, place, node, label))
 
 
-def _inner(model: Model, place: Place, node: Node, position: int) -> Iterator[Place]:
-    label = node.label or f"{node.op_type}#{position}"
+def _labels(nodes: Sequence[Node]) -> list[str]:
+    """What to call each node in a scope's path: its name, with its position where that repeats."""
+    names = [node.label or node.op_type for node in nodes]
+    times = Counter(names)
+    return [
+        name if times[name] == 1 else f"{name}#{position}" for position, name in enumerate(names)
+    ]
+
+
+def _inner(model: Model, place: Place, node: Node, label: str) -> Iterator[Place]:
+    """The scopes that one node opens: its subgraphs, and the body of a function it calls."""
     for name, value in node.attributes.items():
         graphs = value if isinstance(value, tuple) else (value,)
         for index, graph in enumerate(graphs):
             if isinstance(graph, Graph):
                 part = f"{label}.{name}" + (f"[{index}]" if isinstance(value, tuple) else "")
                 yield _graph_place(graph, (*place.scope, part), place.opsets, place)
-    function = model.functions.get((node.domain, node.op_type))
+    function = model.function(node)
     if function is not None:
         bound = {
-            inner: _as_argument(place.binding(outer) if outer else _ABSENT)
-            for inner, outer in zip(function.inputs, _padded(node, function.inputs), strict=True)
+            inner: _as_argument(place.binding(node.input(position)))
+            for position, inner in enumerate(function.inputs)
         }
+        nodes = called(function, node)
         yield Place(
             scope=(*place.scope, label),
-            nodes=function.nodes,
+            nodes=nodes,
             opsets=function.opsets or place.opsets,
-            bound=bound | _constants(function.nodes),
+            bound=bound | _constants(nodes),
             outputs=function.outputs,
             parent=None,
         )
@@ -173,19 +116,8 @@ def _constants(nodes: Sequence[Node]) -> dict[str, Binding]:
     return found
 
 
-def _computed(node: Node) -> Binding:
-    return Binding(
-        origin=Origin.COMPUTED, tensor=None, reason=f"computed by {node.op_type} at run time"
-    )
-
-
 def _as_argument(binding: Binding) -> Binding:
     return Binding(origin=Origin.FUNCTION_ARGUMENT, tensor=binding.tensor, reason=binding.reason)
 
 
-def _padded(node: Node, inputs: Sequence[str]) -> tuple[str, ...]:
-    return tuple(node.input(position) for position in range(len(inputs)))
-
-
 _GRAPH_INPUT = Binding(origin=Origin.GRAPH_INPUT, tensor=None, reason="fed as an input")
-_ABSENT = Binding(origin=Origin.ABSENT, tensor=None, reason="not given")

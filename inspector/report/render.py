@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from inspector.facts.comparison import Comparison
-from inspector.facts.export import Export
-from inspector.facts.inspection import Inspection
+if TYPE_CHECKING:
+    from inspector.facts.comparison import Comparison
+    from inspector.facts.export import Export
+    from inspector.facts.inspection import Inspection
 
-Fact: TypeAlias = Inspection | Comparison | Export
+Fact: TypeAlias = "Inspection | Comparison | Export"
 
 FORMATS = ("text", "json")
 
@@ -28,21 +29,28 @@ def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> 
 
         return to_json(fact)
     if format == "text":
-        from inspector.report.page import Page
-
-        page = Page(width=width, color=color)
-        match fact:
-            case Inspection():
-                from inspector.report.text_inspection import write_inspection
-
-                write_inspection(fact, page)
-            case Comparison():
-                from inspector.report.text_comparison import write_comparison
-
-                write_comparison(fact, page)
-            case Export():
-                from inspector.report.text_export import write_export
-
-                write_export(fact, page)
-        return page.text()
+        return _to_text(fact, width, color)
     raise ValueError(f"format {format!r} is not one of {FORMATS}")
+
+
+def _to_text(fact: Fact, width: int, color: bool) -> str:
+    from inspector.facts.comparison import Comparison
+    from inspector.facts.export import Export
+    from inspector.facts.inspection import Inspection
+    from inspector.report.page import Page
+
+    page = Page(width=width, color=color)
+    match fact:
+        case Inspection():
+            from inspector.report.text_inspection import write_inspection
+
+            write_inspection(fact, page)
+        case Comparison():
+            from inspector.report.text_comparison import write_comparison
+
+            write_comparison(fact, page)
+        case Export():
+            from inspector.report.text_export import write_export
+
+            write_export(fact, page)
+    return page.text()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from inspector.facts.batchnorm import BatchNorm, Certainty, Form, Range
 from inspector.facts.count import Count, Role
 from inspector.facts.inspection import InspectedNorm, Inspection
 from inspector.facts.manifest import Manifest
 from inspector.report.page import BAD, DOUBT, FAINT, NAME, Page, Span
-from inspector.report.words import listed, many, number, printable, shortest, size
+from inspector.report.words import fitted, listed, many, number, printable, shortest, size
 
 _COLUMNS = ("scale", "B", "mean", "var", "slope")
 _WIDTH = 9
@@ -66,7 +68,7 @@ def _norms(fact: Inspection, page: Page) -> None:
         return
     page.heading("BatchNorm", _how_many(fact))
     header = "".join(name.rjust(_WIDTH) for name in _COLUMNS)
-    lead = f"  {'C':>5}  {'epsilon':>9}  momentum"
+    lead = f"  {'C':>5} {'epsilon':>9}    momentum"
     page.exact((lead.ljust(_LEAD) + header, FAINT))
     for each in fact.norms:
         _norm(each, page)
@@ -83,24 +85,36 @@ def _norm(each: InspectedNorm, page: Page) -> None:
     page.line(*_title(norm), indent=2, hang=4)
     ranges = (values.scale, values.bias, values.mean, values.var, values.slope)
     channels = "?" if norm.channels is None else str(norm.channels)
-    momentum = number(norm.momentum), number(norm.torch_momentum)
+    momentum, torch_momentum = fitted(norm.momentum, 7), fitted(norm.torch_momentum, 7)
     page.exact(
-        f"  {channels:>5}  {shortest(norm.epsilon):>9}  {momentum[0]:>4} ONNX ",
-        ("  min", FAINT),
+        f"  {channels:>5} {fitted(norm.epsilon, 9):>9} {momentum:>7} ONNX ",
+        (" min", FAINT),
         *(_cell(found, "low") for found in ranges),
     )
     page.exact(
-        f"  {'':>5}  {'':>9}  {momentum[1]:>4} torch",
-        ("  max", FAINT),
+        f"  {'':>5} {'':>9} {torch_momentum:>7} torch",
+        (" max", FAINT),
         *(_cell(found, "high") for found in ranges),
     )
+    _remarks(norm, ranges, page)
+
+
+def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> None:
+    """What the table has no room or no number for."""
+    for label, value, room in (("epsilon", norm.epsilon, 9), ("momentum", norm.momentum, 7)):
+        if len(shortest(value)) > room:
+            page.line((f"{label}: {shortest(value)} in full", FAINT), indent=9)
     for name, found in zip(_COLUMNS, ranges, strict=True):
         if found is not None and found.non_finite:
             words = f"{name}: {many(found.non_finite, 'value')} NaN or infinite"
             page.line((words, BAD), indent=9)
     lost = [(n, p) for n, p in norm.parameters if p.certainty is Certainty.LOST]
     for name, parameter in lost:
-        page.line((f"{name}: {parameter.reason}", DOUBT), indent=9)
+        page.line((f"{name}: {printable(parameter.reason)}", DOUBT), indent=9, hang=2)
+    lengths = {n: p.tensor.elements for n, p in norm.parameters if p.tensor is not None}
+    if len(set(lengths.values())) > 1:
+        words = ", ".join(f"{name} has {count:,}" for name, count in lengths.items())
+        page.line((f"numbers of channels disagree: {words}", BAD), indent=9, hang=2)
 
 
 def _title(norm: BatchNorm) -> list[Span]:

@@ -35,6 +35,12 @@ def shortest(value: float) -> str:
     return str(np.float32(value))
 
 
+def fitted(value: float, width: int) -> str:
+    """A float32 attribute as `shortest`, in fewer digits where that is wider than `width`."""
+    text = shortest(value)
+    return text if len(text) <= width else f"{value:.{width - 6}g}"
+
+
 def size(count: int) -> str:
     """Bytes in the unit a person would choose."""
     amount = float(count)

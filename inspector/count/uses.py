@@ -1,0 +1,161 @@
+"""Follow every stored tensor to the operators that use it.
+
+A tensor that reaches an operator through operators that only move or convert values (Transpose,
+Cast, DequantizeLinear …), or as the argument of a function, has the role it has there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from inspector.count.roles import Use, arrives_as_numbers, passes_on, use_of
+from inspector.facts.count import Role
+from inspector.facts.model import Function, Graph, Model, Node, Scope, Tensor
+
+MOST_STEPS = 64
+"""Moving operators in a row; more of them stand in a circle."""
+
+
+class Uses:
+    """Finds the uses of stored values within one scope and the scopes inside it."""
+
+    def __init__(self, nodes: Sequence[Node], outputs: Sequence[str], functions: Functions) -> None:
+        self._users: dict[str, list[tuple[Node, int]]] = defaultdict(list)
+        self._producers: dict[str, Node] = {}
+        self._outputs = frozenset(outputs)
+        self._functions = functions
+        for node in nodes:
+            for position, name in enumerate(node.inputs):
+                if name:
+                    self._users[name].append((node, position))
+            self._producers.update({name: node for name in node.outputs if name})
+
+    def of(
+        self,
+        value: str,
+        tensor: Tensor,
+        *,
+        as_numbers: bool = False,
+        entered: set[tuple[int, str]] | None = None,
+    ) -> tuple[Use, ...]:
+        """Every use of `value`, which holds `tensor`.
+
+        Parameters
+        ----------
+        as_numbers
+            See `inspector.count.roles.use_of`.
+        entered
+            Arguments of functions that this tensor was followed into: none is entered twice.
+        """
+        entered = set() if entered is None else entered
+        found: list[Use] = []
+        pending, seen = [(value, as_numbers or tensor.is_float)], {value}
+        while pending:
+            name, numbers = pending.pop()
+            if name in self._outputs:
+                role = Role.UNKNOWN if numbers else Role.CONSTANT
+                found.append(Use(role=role, why="it is an output"))
+            for node, position in self._users.get(name, ()):
+                if (inside := self._functions.entry(node, position)) is not None:
+                    uses, inner = inside
+                    if (key := (id(uses), inner)) not in entered:
+                        entered.add(key)
+                        found += uses.of(inner, tensor, as_numbers=numbers, entered=entered)
+                elif passes_on(node, position):
+                    fresh = [each for each in node.outputs if each and each not in seen]
+                    seen.update(fresh)
+                    numeric = numbers or arrives_as_numbers(node, tensor)
+                    pending.extend((each, numeric) for each in fresh)
+                else:
+                    behind = self._behind(node, position)
+                    found.append(use_of(node, position, tensor, behind=behind, as_numbers=numbers))
+        return tuple(found)
+
+    def _behind(self, node: Node, position: int) -> Node | None:
+        """What computes the other of two inputs, seen through operators that move values."""
+        found = self._producers.get(node.input(1 - position)) if position < 2 else None
+        steps = 0
+        while found is not None and passes_on(found, 0) and steps < MOST_STEPS:
+            found = self._producers.get(found.input(0))
+            steps += 1
+        return found
+
+
+class Functions:
+    """The model's functions, each looked through once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._uses: dict[int, Uses] = {}
+
+    def of(self, function: Function) -> Uses:
+        """Uses inside a function's body."""
+        if id(function) not in self._uses:
+            nodes = with_inner(function.nodes)
+            # What a function gives back is used by its caller, and not followed any further.
+            self._uses[id(function)] = Uses(nodes, function.outputs, self)
+        return self._uses[id(function)]
+
+    def entry(self, node: Node, position: int) -> tuple[Uses, str] | None:
+        """Where the input of a call goes on: the uses inside, and its name there."""
+        function = self._model.function(node)
+        if function is None or position >= len(function.inputs):
+            return None
+        return self.of(function), function.inputs[position]
+
+
+Stored: TypeAlias = tuple[Scope, str, Tensor, tuple[Use, ...]]
+
+
+def stored_tensors(model: Model) -> Iterator[Stored]:
+    """Every stored tensor once: (scope, value name, tensor, its uses)."""
+    functions = Functions(model)
+    yield from _of_graph(model.graph, (), functions)
+    for function in model.functions.values():
+        scope = (function.name,)
+        yield from _of_nodes(function.nodes, scope, {}, functions.of(function), functions)
+
+
+def _of_graph(graph: Graph, scope: Scope, functions: Functions) -> Iterator[Stored]:
+    uses = Uses(with_inner(graph.nodes), [each.name for each in graph.outputs], functions)
+    yield from _of_nodes(graph.nodes, scope, graph.initializers, uses, functions)
+
+
+def _of_nodes(
+    nodes: Sequence[Node],
+    scope: Scope,
+    initializers: Mapping[str, Tensor],
+    uses: Uses,
+    functions: Functions,
+) -> Iterator[Stored]:
+    for name, tensor in initializers.items():
+        yield scope, name, tensor, uses.of(name, tensor)
+    for node in nodes:
+        for key, value in node.attributes.items():
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, Tensor):
+                    yield _attribute(node, scope, key, each, uses)
+                elif isinstance(each, Graph):
+                    yield from _of_graph(each, (*scope, f"{node.label}.{key}"), functions)
+
+
+def _attribute(node: Node, scope: Scope, key: str, tensor: Tensor, uses: Uses) -> Stored:
+    """A tensor that is an attribute: of a Constant it is its output, else the operator's own."""
+    name = node.outputs[0] if node.outputs else ""
+    if node.is_standard and node.op_type == "Constant":
+        return scope, name, tensor, uses.of(name, tensor)
+    role = Role.CONSTANT if node.is_standard else Role.UNKNOWN
+    return scope, "", tensor, (Use(role=role, why=f"attribute {key} of {node.op_type}"),)
+
+
+def with_inner(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes of a graph and of the subgraphs inside it, which see its values."""
+    found = list(nodes)
+    for node in nodes:
+        for value in node.attributes.values():
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, Graph):
+                    found.extend(with_inner(each.nodes))
+    return tuple(found)

@@ -1,0 +1,124 @@
+"""One scope of a model: what its names stand for, what computes them, and who reads them.
+
+Recognisers ask here, and so need not know of subgraphs, functions and Identity.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from inspector.facts.batchnorm import Origin
+from inspector.facts.model import Graph, Node, Scope, Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What a name stands for. `tensor` is known where the values are stored in the file."""
+
+    origin: Origin
+    tensor: Tensor | None
+    reason: str = ""
+
+
+class Place:
+    """The nodes of one scope, with what its names stand for and who uses them."""
+
+    def __init__(
+        self,
+        *,
+        scope: Scope,
+        nodes: Sequence[Node],
+        opsets: Mapping[str, int],
+        bound: Mapping[str, Binding],
+        outputs: Sequence[str],
+        parent: Place | None,
+    ) -> None:
+        self.scope = scope
+        self.nodes = nodes
+        self.opsets = opsets
+        self.parent = parent
+        self.outputs = frozenset(outputs)
+        self._bound = bound
+        self._producers = {name: node for node in nodes for name in node.outputs if name}
+        consumers: dict[str, list[Node]] = defaultdict(list)
+        for node in nodes:
+            for name in dict.fromkeys((*node.inputs, *captured(node))):
+                consumers[name].append(node)
+        self._consumers = consumers
+
+    @property
+    def opset(self) -> int:
+        return self.opsets.get("", 1)
+
+    def consumers(self, value: str) -> Sequence[Node]:
+        """The nodes of this scope that read `value`, themselves or in their subgraphs."""
+        return self._consumers.get(value, ())
+
+    def producer(self, value: str) -> Node | None:
+        """The node that computes `value`, in this scope or one around it."""
+        home = self._home(value)
+        return home._producers.get(value) if home is not None else None
+
+    def is_input(self, value: str) -> bool:
+        """Whether `value` is fed into its scope rather than stored or computed."""
+        home = self._home(value)
+        binding = home._bound.get(value) if home is not None else None
+        return binding is not None and binding.tensor is None
+
+    def is_local(self, value: str) -> bool:
+        """Whether a node of this very scope computes `value`."""
+        return value in self._producers
+
+    def binding(self, value: str) -> Binding:
+        """What `value` stands for here, following Identity and the scopes around."""
+        if not value:
+            return _ABSENT
+        seen: set[tuple[int, str]] = set()
+        place = self._home(value)
+        while place is not None:
+            if value in place._bound:
+                return place._bound[value]
+            node = place._producers[value]
+            if not (node.op_type == "Identity" and node.is_standard) or (id(place), value) in seen:
+                return _computed(node)
+            seen.add((id(place), value))
+            value = node.input(0)
+            place = place._home(value)
+        return Binding(origin=Origin.ABSENT, tensor=None, reason=f"nothing computes {value!r}")
+
+    def _home(self, value: str) -> Place | None:
+        """The nearest scope in which `value` is bound or computed."""
+        place: Place | None = self
+        while place is not None and not (value in place._bound or value in place._producers):
+            place = place.parent
+        return place
+
+
+def captured(node: Node) -> Iterator[str]:
+    """Names of outer values that the subgraphs of `node` read."""
+    for graph in subgraphs(node):
+        own = {value.name for value in graph.inputs} | graph.initializers.keys()
+        for inner in graph.nodes:
+            own.update(inner.outputs)
+        read = [name for inner in graph.nodes for name in (*inner.inputs, *captured(inner))]
+        read += (value.name for value in graph.outputs)
+        yield from (name for name in read if name and name not in own)
+
+
+def subgraphs(node: Node) -> Iterator[Graph]:
+    """The graphs among a node's attributes."""
+    for value in node.attributes.values():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Graph):
+                yield each
+
+
+def _computed(node: Node) -> Binding:
+    return Binding(
+        origin=Origin.COMPUTED, tensor=None, reason=f"computed by {node.op_type} at run time"
+    )
+
+
+_ABSENT = Binding(origin=Origin.ABSENT, tensor=None, reason="not given")
