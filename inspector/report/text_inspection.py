@@ -14,7 +14,7 @@ from inspector.report.words import fitted, listed, many, number, printable, shor
 _COLUMNS = ("scale", "B", "mean", "var", "slope")
 _WIDTH = 9
 _LEAD = 35
-"""Columns in front of the first range: two, channels, epsilon, momentum, min or max."""
+"""Columns in front of the first range: channels, epsilon, momentum, min or max."""
 
 
 def write_inspection(fact: Inspection, page: Page) -> None:
@@ -68,10 +68,35 @@ def _norms(fact: Inspection, page: Page) -> None:
         return
     page.heading("BatchNorm", _how_many(fact))
     header = "".join(name.rjust(_WIDTH) for name in _COLUMNS)
-    lead = f"  {'C':>5} {'epsilon':>9}    momentum"
+    lead = f"{'channels':>8} {'epsilon':>9}   momentum"
     page.exact((lead.ljust(_LEAD) + header, FAINT))
     for each in fact.norms:
         _norm(each, page)
+    _conventions(fact, page)
+
+
+def _conventions(fact: Inspection, page: Page) -> None:
+    """What momentum means, and where it is nobody's statement."""
+    page.line(
+        (
+            "momentum: share of the old statistic that is kept (ONNX, Keras), or of the new one "
+            "that is taken (PyTorch); a matter of training alone",
+            FAINT,
+        ),
+        indent=2,
+        hang=2,
+    )
+    silent = sum(not each.norm.momentum_stated for each in fact.norms)
+    if silent:
+        page.line(
+            (
+                f"{silent} of {many(len(fact.norms), 'layer')} leave it out of the file: "
+                "that is ONNX's default, not a value anyone chose",
+                DOUBT,
+            ),
+            indent=2,
+            hang=2,
+        )
 
 
 def _how_many(fact: Inspection) -> str:
@@ -85,14 +110,14 @@ def _norm(each: InspectedNorm, page: Page) -> None:
     page.line(*_title(norm), indent=2, hang=4)
     ranges = (values.scale, values.bias, values.mean, values.var, values.slope)
     channels = "?" if norm.channels is None else str(norm.channels)
-    momentum, torch_momentum = fitted(norm.momentum, 7), fitted(norm.torch_momentum, 7)
+    momentum, torch_momentum = fitted(norm.momentum, 6), fitted(norm.torch_momentum, 6)
     page.exact(
-        f"  {channels:>5} {fitted(norm.epsilon, 9):>9} {momentum:>7} ONNX ",
+        f"{channels:>8} {fitted(norm.epsilon, 9):>9} {momentum:>6} ONNX ",
         (" min", FAINT),
         *(_cell(found, "low") for found in ranges),
     )
     page.exact(
-        f"  {'':>5} {'':>9} {torch_momentum:>7} torch",
+        f"{'':>8} {'':>9} {torch_momentum:>6} torch",
         (" max", FAINT),
         *(_cell(found, "high") for found in ranges),
     )
@@ -101,7 +126,7 @@ def _norm(each: InspectedNorm, page: Page) -> None:
 
 def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> None:
     """What the table has no room or no number for."""
-    for label, value, room in (("epsilon", norm.epsilon, 9), ("momentum", norm.momentum, 7)):
+    for label, value, room in (("epsilon", norm.epsilon, 9), ("momentum", norm.momentum, 6)):
         if len(shortest(value)) > room:
             page.line((f"{label}: {shortest(value)} in full", FAINT), indent=9)
     for name, found in zip(_COLUMNS, ranges, strict=True):
