@@ -1,0 +1,79 @@
+"""Keep the exporters' chatter off the screen, and put everything back.
+
+Nothing here catches an exception: what fails is raised, only what is merely said is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOGGERS = (
+    "absl",
+    "tensorflow",
+    "tf2onnx",
+    "torch",
+    "torch.onnx",
+    "torch.export",
+    "onnxscript",
+    "onnx_ir",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Python warnings and the exporters' loggers."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    found = [(each, each.level, each.disabled) for each in loggers]
+    # Children that carry a level of their own would still speak.
+    children = [
+        each
+        for name, each in logging.root.manager.loggerDict.items()
+        if isinstance(each, logging.Logger) and name.startswith(tuple(f"{n}." for n in _LOGGERS))
+    ]
+    found += [(each, each.level, each.disabled) for each in children]
+    try:
+        for each, _, _ in found:
+            each.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each, level, disabled in found:
+            each.setLevel(level)
+            each.disabled = disabled
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables that are not set yet, for a while."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Drop what C and C++ code writes to the process's standard error.
+
+    Only for importing TensorFlow, whose first lines are written before any log level of its own
+    is read. It also drops what other threads write there meanwhile.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

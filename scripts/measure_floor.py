@@ -1,0 +1,140 @@
+"""How many rounding floors matched pairs lie apart, and how many a wrong epsilon does.
+
+The numbers behind `FLOORS` and `ULPS` in inspector/compare/floor.py: run it again whenever the
+way the floor is measured changes. Pairs are the question's small network as either framework
+writes it (tests/compare/nets.py), deeper stacks of Conv, BatchNorm and Relu against the same with
+BatchNorm folded, and float16.
+
+    python scripts/measure_floor.py [--pairs 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from compare import nets  # noqa: E402  # the path has to be set first
+
+from inspector.compare import floor, judged  # noqa: E402  # as above
+
+Pair = tuple[onnx.ModelProto, onnx.ModelProto]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One pair: the largest share of what it was allowed that any element took, in floors."""
+
+    floors: float
+    verdict: str
+
+
+def small(seed: int, variance: tuple[float, float], **changes: object) -> Pair:
+    rng = np.random.default_rng([seed, 1])
+    size = nets.Size(
+        height=int(rng.integers(4, 20)),
+        width=int(rng.integers(4, 20)),
+        channels=int(rng.choice([1, 1, 3, 8])),
+        filters=int(rng.integers(2, 24)),
+        hidden=int(rng.integers(3, 60)),
+        classes=int(rng.integers(2, 12)),
+    )
+    net = nets.Net(
+        weights=nets.weights(size, seed=seed, variance=variance),
+        size=size,
+        softmax=bool(rng.integers(0, 2)),
+    )
+    return nets.keras_like(net), nets.torch_like(net.but(**changes))
+
+
+def half(seed: int, **changes: object) -> Pair:
+    net = nets.Net(weights=nets.weights(seed=seed))
+    return nets.torch_like(net), nets.torch_like(net.but(dtype=TensorProto.FLOAT16, **changes))
+
+
+def deep(seed: int, layers: int, **changes: float) -> Pair:
+    return nets.deep(seed=seed, layers=layers), nets.deep(
+        seed=seed, layers=layers, folded=not changes, **changes
+    )
+
+
+def look(pair: Pair, folder: Path, seed: int) -> Seen:
+    """Compare a pair, and note how far its worst element lies in floors."""
+    from inspector.flows import compare_files
+
+    paths = folder / "left.onnx", folder / "right.onnx"
+    for model, path in zip(pair, paths, strict=True):
+        onnx.save(model, path)
+    ratios: list[float] = []
+    plain = judged.allowance
+
+    def watched(lefts, rights, *deviations):  # type: ignore[no-untyped-def]  # as the original
+        made = plain(lefts, rights, *deviations)
+        for a, b, bound in zip(lefts, rights, made.bounds, strict=True):
+            apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratios.append(float(np.nanmax(np.where(apart > 0, apart / bound, 0.0), initial=0)))
+        return made
+
+    judged.allowance = watched
+    try:
+        found = compare_files(*paths, seed=seed)
+    finally:
+        judged.allowance = plain
+    outputs = len(found.outputs) * len(found.batch_sizes)
+    return Seen(floors=floor.FLOORS * max(ratios[:outputs], default=0.0), verdict=found.verdict)
+
+
+def kinds() -> Iterator[tuple[str, Callable[[int], Pair], Callable[[int], Pair]]]:
+    for name, variance in (
+        ("var 0.33–1.98", nets.ORDINARY),
+        ("var 0.0037–0.052", nets.REAL),
+        ("var 0.001–0.0098", nets.TINY),
+    ):
+        yield (
+            f"small, {name}",
+            lambda seed, v=variance: small(seed, v),
+            lambda seed, v=variance: small(seed, v, epsilon=1e-5),
+        )
+    for layers in (10, 25, 50):
+        yield (
+            f"{layers} layers, BN folded",
+            lambda seed, n=layers: deep(seed, n),
+            lambda seed, n=layers: deep(seed, n, epsilon=1e-5),
+        )
+    yield "float16 against float32", half, lambda seed: half(seed, epsilon=1e-5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=100, help="pairs of each kind")
+    count = parser.parse_args().pairs
+    print(f"{'pairs, in floors':26}{'median':>9}{'99 %':>9}{'largest':>9}  verdicts")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, matched, wrong in kinds():
+            for words, make in ((name, matched), ("  epsilon alone wrong", wrong)):
+                seen = [look(make(seed), Path(folder), seed) for seed in range(count)]
+                report(words, seen)
+
+
+def report(words: str, seen: list[Seen]) -> None:
+    floors = np.array([each.floors for each in seen])
+    verdicts = sorted({each.verdict for each in seen})
+    counts = ", ".join(f"{sum(v == e.verdict for e in seen)} {v}" for v in verdicts)
+    edge = np.percentile(floors, 99 if words[0] != " " else 1)
+    end = floors.max() if words[0] != " " else floors.min()
+    print(f"{words:26}{np.median(floors):9.2f}{edge:9.2f}{end:9.2f}  {counts}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
