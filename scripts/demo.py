@@ -18,7 +18,7 @@ def main(folder: Path) -> int:
     keras, torch, matched = (
         str(folder / name) for name in ("keras.onnx", "torch.onnx", "torch_matched.onnx")
     )
-    say("1. The same network, exported from Keras and from PyTorch with its BatchNorm kept")
+    say("1. The same network, exported from Keras and PyTorch with its BatchNorm kept")
     run("export", "keras", "models/keras_cnn.py:cnn", "-o", keras)
     run("export", "torch", "models/torch_cnn.py:cnn", "-o", torch)
     say("2. What each file holds, in one neutral form, and why the totals differ")
@@ -29,7 +29,7 @@ def main(folder: Path) -> int:
     say("4. And once the PyTorch network is written to match?")
     run("export", "torch", "models/torch_cnn.py:matched", "-o", matched)
     run("compare", keras, matched)
-    say(f"The three files are in {folder}; docs/start-to-finish.md goes through all of this.")
+    say(f"The three files are in {folder}; docs/start-to-finish.md explains all of this.")
     return 0
 
 

@@ -212,6 +212,7 @@ def _to_onnx(
     count: int,
 ) -> tuple[Any, ModelProto]:
     import tensorflow as tf
+    import tf2onnx
     from tf2onnx import optimizer, tf_loader
     from tf2onnx.tfonnx import process_tf_graph
 
@@ -230,7 +231,10 @@ def _to_onnx(
             tensors_to_rename=dict(names),
         )
         onnx_graph = optimizer.optimize_graph(onnx_graph, True, optimizers=optimizers)
-        return frozen, onnx_graph.make_model(model.name)
+        proto = onnx_graph.make_model(model.name)
+    # tf2onnx adds the commit of its checkout, which a release writes as "None".
+    proto.producer_version = tf2onnx.__version__
+    return frozen, proto
 
 
 _MARKED = re.compile(rf"{patches.MARK}(\d+)(?:_\d+)?/")
