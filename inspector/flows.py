@@ -36,11 +36,10 @@ def inspect_file(path: Path) -> Inspection:
     inspector.errors.UnreadableError
         It is no readable ONNX model.
     """
+    model = _opened(path)
     from inspector.count import count_parameters
-    from inspector.read.open import open_model
     from inspector.recognise import find_batchnorms, measure
 
-    model = open_model(path)
     norms = find_batchnorms(model)
     manifest, notes = _manifest(model)
     return Inspection(
@@ -59,6 +58,18 @@ def inspect_file(path: Path) -> Inspection:
         manifest=manifest,
         notes=(*notes, *_remarks(model)),
     )
+
+
+def _opened(path: Path) -> Model:
+    """An open model; a mistyped path is answered before onnx is imported."""
+    from pathlib import Path as FilePath
+
+    from inspector.read.formats import check_is_file
+
+    check_is_file(FilePath(path))
+    from inspector.read.open import open_model
+
+    return open_model(path)
 
 
 def _manifest(model: Model) -> tuple[Manifest | None, tuple[str, ...]]:
@@ -112,43 +123,51 @@ def compare_files(
 
     Raises
     ------
+    inspector.errors.UsageError
+        An option makes no sense.
     inspector.errors.UnreadableError
         One of the files is no readable ONNX model. What cannot be decided is no error but the
         verdict `undecided`.
     """
     from inspector.compare.align import align
     from inspector.compare.causes import find_differences
-    from inspector.compare.digest import digest
+    from inspector.compare.digest import same_function
     from inspector.compare.explain import Explanation, explain, without_effect
-    from inspector.compare.outputs import ShapesDifferError, Tolerance, experiment_on, run_both
-    from inspector.compare.pair import pair_inputs, pair_outputs
+    from inspector.compare.judged import OutputsShapesError, asked_tolerance
+    from inspector.compare.layout import find_layouts
+    from inspector.compare.outputs import experiment_on, run_both
+    from inspector.compare.pair import OutputsDifferError, pair_inputs, pair_outputs
     from inspector.compare.result import decided, undecided
-    from inspector.compare.structure import build
+    from inspector.compare.structure import build_both
     from inspector.compare.verdict import judge
     from inspector.write.patch import patched
 
     progress("reading both models")
     models = _prepared(left), _prepared(right)
-    asked = None if atol is None and rtol is None else Tolerance(atol=atol or 0.0, rtol=rtol or 0.0)
+    asked = asked_tolerance(atol, rtol)
+    differences = None
     try:
-        networks = build(models[0]), build(models[1])
-        layouts = networks[0].layouts, networks[1].layouts
+        layouts = find_layouts(models[0]), find_layouts(models[1])
         inputs = pair_inputs(*models, layouts, layout)
         outputs = pair_outputs(*models, layouts)
-        measured = run_both(models, inputs, outputs, seed=seed, asked=asked, progress=progress)
         progress("comparing the graphs")
-        differences = find_differences(
-            *networks,
-            align(*networks),
-            inputs={each.left.name: each.right.name for each in inputs},
-            outputs={each.left.name: each.right.name for each in outputs},
+        networks = build_both(models, layouts, inputs, outputs)
+        differences = find_differences(*networks, align(*networks), inputs=inputs, outputs=outputs)
+        same = same_function(models, inputs, outputs)
+        measured = run_both(
+            models,
+            inputs,
+            outputs,
+            seed=seed,
+            asked=asked,
+            doubt=bool(differences.candidates),
+            progress=progress,
         )
-        same = digest(models[0]) == digest(models[1])
-        judgement = judge(measured.outputs, differences, same_digest=same, asked=asked is not None)
+        judgement = judge(measured, differences, same_digest=same, asked=asked is not None)
         match judgement.verdict:
             case Verdict.DIFFERENT:
                 experiment = experiment_on(
-                    models[1], measured, patched=patched, seed=seed, progress=progress
+                    models[1], measured, patched=patched, seed=seed, asked=asked, progress=progress
                 )
                 explanation = explain(differences.candidates, experiment)
             case Verdict.AGREES:
@@ -156,20 +175,20 @@ def compare_files(
             case _:
                 explanation = Explanation()
         return decided(models, inputs, measured, differences, judgement, explanation, seed)
-    except ShapesDifferError as error:
-        return undecided(models, Verdict.DIFFERENT, str(error), seed)
+    except (OutputsDifferError, OutputsShapesError) as error:
+        return undecided(models, Verdict.DIFFERENT, str(error), seed, differences)
     except UndecidedError as error:
-        return undecided(models, Verdict.UNDECIDED, str(error), seed)
+        return undecided(models, Verdict.UNDECIDED, str(error), seed, differences)
 
 
 def _prepared(path: Path) -> Model:
     """A model with everything written out that comparing needs, and all its data in place."""
+    from inspector.compare.order import in_order
     from inspector.read.external import data_files_missing
-    from inspector.read.open import open_model
     from inspector.read.schema import with_default_attributes
     from inspector.read.shapes import with_inferred_shapes
 
-    model = open_model(path)
+    model = _opened(path)
     if model.missing_data:
         raise data_files_missing(model.missing_data, model.path)
-    return with_default_attributes(with_inferred_shapes(model))
+    return in_order(with_default_attributes(with_inferred_shapes(model)))

@@ -9,12 +9,16 @@ gap where it is missing and shifts nothing else.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from inspector.compare.run import Array
 from inspector.compare.structure import Layer, Network
+
+MOST_CELLS = 2**24
+"""Cells of one alignment table: beyond that it is cut in two."""
 
 _SAME_OPERATOR = 4
 _SAME_SIZES = 2
@@ -82,33 +86,76 @@ def _token(layer: Layer, network: Network) -> _Token:
     )
 
 
-def _worth(a: _Token, b: _Token) -> int:
-    if a.op != b.op:
-        return 0
-    worth = _SAME_OPERATOR
-    if a.sizes == b.sizes:
-        worth += _SAME_SIZES
-        worth += _SAME_VALUES if a.values and a.values == b.values else 0
-    return worth + (_SAME_ATTRIBUTES if a.attributes == b.attributes else 0)
-
-
 def _best(a: Sequence[_Token], b: Sequence[_Token]) -> list[tuple[int, int]]:
     """Index pairs of the alignment worth most; of several, the one with the earliest pairs."""
-    # best[i, j]: what the rest from i and j on is worth.
-    best = np.zeros((len(a) + 1, len(b) + 1), dtype=np.int32)
-    worth = np.array([[_worth(x, y) for y in b] for x in a], dtype=np.int32).reshape(len(a), len(b))
-    for i in range(len(a) - 1, -1, -1):
-        for j in range(len(b) - 1, -1, -1):
-            paired = best[i + 1, j + 1] + worth[i, j] if worth[i, j] else 0
-            best[i, j] = max(paired, best[i + 1, j], best[i, j + 1])
-    pairs = []
-    i = j = 0
-    while i < len(a) and j < len(b):
-        if worth[i, j] and best[i, j] == best[i + 1, j + 1] + worth[i, j]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i, j] == best[i + 1, j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
+    if len(a) * len(b) <= MOST_CELLS:
+        return _Table(a, b).pairs()
+    # Hirschberg 1975 (https://doi.org/10.1145/360825.360861): the same answer in two halves,
+    # so that the whole table is never held at once.
+    middle = len(a) // 2
+    front = _Table(a[:middle][::-1], b[::-1]).first_row()[::-1]
+    back = _Table(a[middle:], b).first_row()
+    cut = int(np.argmax(front + back))
+    rest = _best(a[middle:], b[cut:])
+    return _best(a[:middle], b[:cut]) + [(i + middle, j + cut) for i, j in rest]
+
+
+class _Table:
+    """What pairing a row's token with each column's is worth, and the best sums of them."""
+
+    def __init__(self, a: Sequence[_Token], b: Sequence[_Token]) -> None:
+        self._rows = len(a)
+        self._columns = len(b)
+        fields = [tuple(_numbered(a, b, name)) for name in ("op", "sizes", "values", "attributes")]
+        self._of_a = [of_a for of_a, _ in fields]
+        self._of_b = [of_b for _, of_b in fields]
+        self._valued = np.array([bool(each.values) for each in a], dtype=bool)
+
+    def _worth(self, i: int) -> Array:
+        """What pairing row i with each column is worth; 0 where the operators differ."""
+        op, sizes, values, attributes = (
+            of_a[i] == of_b for of_a, of_b in zip(self._of_a, self._of_b, strict=True)
+        )
+        worth = _SAME_OPERATOR + _SAME_SIZES * sizes + _SAME_ATTRIBUTES * attributes
+        worth = worth + _SAME_VALUES * (sizes & values & self._valued[i])
+        return np.asarray(np.where(op, worth, 0), dtype=np.int32)
+
+    def _row(self, i: int, below: Array) -> Array:
+        """What the rest from row i on is worth, by column, given the same from i + 1 on."""
+        worth = self._worth(i)
+        best = below.copy()
+        paired = np.where(worth > 0, below[1:] + worth, 0)
+        best[:-1] = np.maximum(best[:-1], paired)
+        # A column can also be left out: the best of all further on.
+        return np.asarray(np.maximum.accumulate(best[::-1])[::-1])
+
+    def first_row(self) -> Array:
+        best = np.zeros(self._columns + 1, dtype=np.int32)
+        for i in range(self._rows - 1, -1, -1):
+            best = self._row(i, best)
+        return best
+
+    def pairs(self) -> list[tuple[int, int]]:
+        best = np.zeros((self._rows + 1, self._columns + 1), dtype=np.int32)
+        for i in range(self._rows - 1, -1, -1):
+            best[i] = self._row(i, best[i + 1])
+        found = []
+        i = j = 0
+        while i < self._rows and j < self._columns:
+            worth = int(self._worth(i)[j])
+            if worth and best[i, j] == best[i + 1, j + 1] + worth:
+                found.append((i, j))
+                i, j = i + 1, j + 1
+            elif best[i, j] == best[i + 1, j]:
+                i += 1
+            else:
+                j += 1
+        return found
+
+
+def _numbered(a: Sequence[_Token], b: Sequence[_Token], name: str) -> Iterator[Array]:
+    """One field of both sides' tokens as numbers: equal where the field is."""
+    numbers: dict[object, int] = {}
+    for side in (a, b):
+        fields = [getattr(each, name) for each in side]
+        yield np.array([numbers.setdefault(each, len(numbers)) for each in fields], dtype=np.int32)

@@ -14,6 +14,7 @@ from inspector.compare.align import Alignment
 from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
 from inspector.compare.gaps import missing_on_left, missing_on_right
+from inspector.compare.pair import Pair, shown_dims
 from inspector.compare.paired import (
     attribute_differences,
     is_batchnorm,
@@ -43,22 +44,19 @@ def find_differences(
     right: Network,
     alignment: Alignment,
     *,
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, str],
+    inputs: Sequence[Pair],
+    outputs: Sequence[Pair],
 ) -> Differences:
     """Compare two aligned networks layer by layer.
-
-    Parameters
-    ----------
-    inputs, outputs
-        Right names by left names, as paired.
 
     Raises
     ------
     inspector.errors.UnreadableError
         A tensor cannot be loaded.
     """
-    found = Correspondence(left, right, alignment, inputs)
+    found = Correspondence(
+        left, right, alignment, {each.left.name: each.right.name for each in inputs}
+    )
     candidates: list[Candidate] = []
     notes: list[str] = []
     norms: list[PairedNorm] = []
@@ -80,6 +78,7 @@ def find_differences(
     candidates += [missing_on_right(each, found) for each in alignment.left_only]
     candidates += [missing_on_left(each, found) for each in alignment.right_only]
     candidates += _output_differences(found, outputs)
+    candidates += _layout_differences(inputs, outputs)
     return Differences(
         candidates=_from_input_to_output(candidates, right),
         information=tuple(dict.fromkeys(notes)),
@@ -88,9 +87,30 @@ def find_differences(
     )
 
 
-def _output_differences(found: Correspondence, outputs: Mapping[str, str]) -> Iterator[Candidate]:
+def _layout_differences(inputs: Sequence[Pair], outputs: Sequence[Pair]) -> Iterator[Candidate]:
+    """Outputs in another layout where the inputs are in one: the axes moved in between."""
+    if any(_moves(each) for each in inputs):
+        return
+    for each in outputs:
+        if each.told and _moves(each):
+            yield Candidate(
+                kind=CauseKind.STRUCTURE,
+                what="layout",
+                left_where=each.left.name,
+                right_where=each.right.name,
+                left=shown_dims(each.left),
+                right=shown_dims(each.right),
+                reason="the inputs have one layout on both sides and this output has not",
+            )
+
+
+def _moves(pair: Pair) -> bool:
+    return pair.permutations[0] != tuple(sorted(pair.permutations[0]))
+
+
+def _output_differences(found: Correspondence, outputs: Sequence[Pair]) -> Iterator[Candidate]:
     """Outputs that come from layers which do not correspond."""
-    for left, right in outputs.items():
+    for left, right in ((each.left.name, each.right.name) for each in outputs):
         a = found.past_left(found.left.sources.get(left, left))
         b = found.past_right(found.right.sources.get(right, right))
         if found.right_of(a) != b:

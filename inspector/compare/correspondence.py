@@ -22,7 +22,12 @@ class Correspondence:
     ) -> None:
         self.left = left
         self.right = right
-        self._rights = {**inputs, **{a.value: b.value for a, b in alignment.pairs}}
+        self._rights = dict(inputs)
+        for a, b in alignment.pairs:
+            # Not strict: one side may leave optional outputs out.
+            self._rights.update(zip(a.node_fact.outputs, b.node_fact.outputs, strict=False))
+            self._rights[a.value] = b.value
+        self._rights.pop("", None)
         self._lefts = {b: a for a, b in self._rights.items()}
         self._left_gaps = {each.value: each for each in alignment.left_only}
         self._right_gaps = {each.value: each for each in alignment.right_only}

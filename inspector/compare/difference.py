@@ -24,15 +24,22 @@ def difference(left: Array, right: Array) -> Difference:
     if left.size == 0:
         return _empty(left.shape)
     if left.dtype.kind in "USOb" or right.dtype.kind in "USOb":
-        apart = (left != right).astype(np.float64)
-        return _summary(apart, apart, np.zeros_like(apart), apart, 0, 0)
+        apart = distances(left, right)
+        return _summary(apart, apart, np.zeros_like(apart))
+    return _summary(distances(left, right), _as_float64(left), _as_float64(right))
+
+
+def distances(left: Array, right: Array) -> Array:
+    """The distance of each element; infinite where one is not finite, also for NaN from NaN."""
+    if left.dtype.kind in "USOb" or right.dtype.kind in "USOb":
+        return np.asarray(left != right, np.float64)
     a, b = _as_float64(left), _as_float64(right)
-    a_finite, b_finite = np.isfinite(a), np.isfinite(b)
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(a - b)
-    # Whatever is not finite on either side is infinitely far away, also NaN from NaN.
-    apart = np.where(a_finite & b_finite, apart, np.inf)
-    return _summary(apart, a, b, a[a_finite], int((~a_finite).sum()), int((~b_finite).sum()))
+    if left.dtype.kind in "iu" and right.dtype.kind in "iu":
+        # Beyond 2^53 neighbours are one float64.
+        apart = np.where((left != right) & (apart == 0.0), 1.0, apart)
+    return np.where(np.isfinite(a) & np.isfinite(b), apart, np.inf)
 
 
 def worst(differences: list[Difference]) -> Difference:
@@ -48,6 +55,7 @@ def worst(differences: list[Difference]) -> Difference:
         mean_abs=float(np.mean([each.mean_abs for each in differences])),
         left_non_finite=sum(each.left_non_finite for each in differences),
         right_non_finite=sum(each.right_non_finite for each in differences),
+        both_non_finite=sum(each.both_non_finite for each in differences),
         top1=float(np.average(shares, weights=rows)) if sum(rows) else None,
     )
 
@@ -58,9 +66,9 @@ def _as_float64(values: Array) -> Array:
     return values.astype(np.float64)
 
 
-def _summary(
-    apart: Array, a: Array, b: Array, finite: Array, a_non_finite: int, b_non_finite: int
-) -> Difference:
+def _summary(apart: Array, a: Array, b: Array) -> Difference:
+    a_finite, b_finite = np.isfinite(a), np.isfinite(b)
+    finite = a[a_finite]
     flat = int(np.argmax(apart))
     at = tuple(int(i) for i in np.unravel_index(flat, apart.shape))
     spread = float(finite.std()) if finite.size else 0.0
@@ -74,8 +82,9 @@ def _summary(
         at=at,
         left_at=float(a.flat[flat]),
         right_at=float(b.flat[flat]),
-        left_non_finite=a_non_finite,
-        right_non_finite=b_non_finite,
+        left_non_finite=int((~a_finite).sum()),
+        right_non_finite=int((~b_finite).sum()),
+        both_non_finite=int((~a_finite & ~b_finite).sum()),
         top1=_top1(a, b),
     )
 
@@ -97,5 +106,6 @@ def _empty(shape: tuple[int, ...]) -> Difference:
         right_at=0.0,
         left_non_finite=0,
         right_non_finite=0,
+        both_non_finite=0,
         top1=None,
     )

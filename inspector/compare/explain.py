@@ -45,25 +45,25 @@ def explain(candidates: Sequence[Candidate], experiment: Experiment) -> Explanat
     """Test every difference by experiment."""
     patchable = [each for each in candidates if each.patches]
     if not patchable:
-        return _untested(candidates, "", None)
+        return unproved(candidates, "", None)
     try:
         everything = experiment(_patches(patchable))
     except UndecidedError as error:
-        return _untested(candidates, f"the patched copy does not run ({error.what})", None)
+        return unproved(candidates, f"the patched copy does not run ({error.what})", None)
     if not everything.within:
-        return _untested(
+        return unproved(
             candidates,
             "patching every known difference does not bring the outputs together",
             everything.max_abs,
         )
     if len(patchable) > MOST_PROOFS:
-        return _untested(
+        return unproved(
             candidates, f"one of {len(patchable)}, tested together", everything.max_abs, True
         )
     tested = [_tested(each, patchable, experiment) for each in patchable]
     if all(each.proof is Proof.HARMLESS for each in tested):
         why = "none alone has an effect beyond rounding; together they do"
-        return _untested(candidates, why, everything.max_abs, True)
+        return unproved(candidates, why, everything.max_abs, True)
     # What could not be patched has no effect either: without it, the outputs agree.
     rest = [
         _cause(each, Proof.HARMLESS, None, "the outputs agree without touching it")
@@ -95,9 +95,13 @@ def _tested(each: Candidate, patchable: Sequence[Candidate], experiment: Experim
     return _cause(each, proof, trial.max_abs, "")
 
 
-def _untested(
-    candidates: Sequence[Candidate], why: str, left: float | None, explained: bool = False
+def unproved(
+    candidates: Sequence[Candidate],
+    why: str,
+    left: float | None = None,
+    explained: bool = False,
 ) -> Explanation:
+    """Every difference as a cause that no experiment has shown to be one."""
     return Explanation(
         causes=tuple(_cause(each, Proof.UNTESTED, None, each.reason or why) for each in candidates),
         harmless=(),

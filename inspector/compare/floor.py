@@ -2,20 +2,25 @@
 
 Two float32 programs that compute one function do not give the same bits: sums run in another
 order, kernels are fused. The floor measures that on the model at hand, so that no tolerance has
-to be guessed: the model with graph optimisation on and off, with its inputs moved by one unit in
-the last place, and with a batch fed row by row where it takes batches of any size.
+to be guessed: the model with graph optimisation on and off, and with its inputs moved by one unit
+in the last place.
+
+One output can hold numbers of very different size (a detector's coordinates beside its
+probabilities; the likely class beside the others), and a tolerance that suits the largest would
+pass anything in the smallest. So floors are taken along the second and the last axis, where
+channels, classes and features lie, and every element has to keep the tighter of the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from inspector.compare.difference import difference
-from inspector.compare.run import Array, Feeds, Runner
+from inspector.compare.run import Array, Fed, Runner
 
-FLOORS = 32.0
+FLOORS = 16.0
 """How many floors two outputs may lie apart. Measured on matched pairs: at most 8 floors; a wrong
 epsilon stood 500 floors and more away (scripts/measure_floor.py)."""
 
@@ -23,10 +28,28 @@ ULPS = 4.0
 """The least tolerance, in units in the last place of the largest output: a small model can give
 the same bits each time, and its twin with sums in another order cannot be asked to."""
 
+DRAWS = 2
+"""How often inputs are moved: one draw can leave a small model's output as it was."""
 
-def moved_by_an_ulp(feeds: Feeds, rng: np.random.Generator) -> dict[str, Array]:
-    """`feeds` with every float element moved to a neighbour, up or down at random."""
-    return {name: _moved(values, rng) for name, values in feeds.items()}
+Deviations = dict[str, list[Array]]
+"""For each output and batch, how far each element moved at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Allowance:
+    """What rounding accounts for: the largest deviation, and bounds for the elements by batch.
+
+    `whole` is the bound that the output's largest elements have.
+    """
+
+    floor: float
+    whole: float
+    bounds: tuple[Array, ...]
+
+
+def moved_by_an_ulp(fed: Fed, rng: np.random.Generator) -> Fed:
+    """`fed` with every float element moved to a neighbour, up or down at random."""
+    return replace(fed, values={name: _moved(each, rng) for name, each in fed.values.items()})
 
 
 def _moved(values: Array, rng: np.random.Generator) -> Array:
@@ -39,12 +62,12 @@ def _moved(values: Array, rng: np.random.Generator) -> Array:
 def measure(
     optimised: Runner,
     plain: Runner,
-    batches: Sequence[Feeds],
-    results: Sequence[dict[str, Array]],
+    batches: Sequence[Fed],
+    results: Sequence[Mapping[str, Array]],
     *,
     seed: int,
-) -> dict[str, float]:
-    """The floor of each output, in the output's own unit.
+) -> Deviations:
+    """How far each element of each output moves where nothing but rounding changes.
 
     Parameters
     ----------
@@ -56,24 +79,90 @@ def measure(
         What `optimised` gave for each of `batches`.
     """
     rng = np.random.default_rng(seed)
-    floors: dict[str, float] = dict.fromkeys(results[0], 0.0)
-    for feeds, reference in zip(batches, results, strict=True):
-        again = (plain.run(feeds), optimised.run(moved_by_an_ulp(feeds, rng)))
-        for other in again:
-            for name, values in reference.items():
-                if values.dtype.kind == "f" and values.shape == other[name].shape:
-                    apart = difference(values, other[name]).max_abs
-                    floors[name] = max(floors[name], apart)
-    return floors
+    found: Deviations = {name: [] for name in results[0]}
+    for fed, reference in zip(batches, results, strict=True):
+        others = [plain.run(fed)]
+        others += [optimised.run(moved_by_an_ulp(fed, rng)) for _ in range(DRAWS)]
+        for name, values in reference.items():
+            apart = [_apart(values, other[name]) for other in others]
+            found[name].append(np.maximum.reduce(apart))
+    return found
 
 
-def tolerance(floor: float, reference: Sequence[Array]) -> float:
-    """The largest distance that rounding accounts for, given a measured floor.
+def _apart(values: Array, other: Array) -> Array:
+    """Distances that are rounding; none for what is no float or has changed its shape."""
+    if values.dtype.kind != "f" or values.shape != other.shape:
+        return np.zeros(values.shape)
+    a, b = values.astype(np.float64), other.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a - b)
+    both = np.isfinite(a) & np.isfinite(b)
+    # What overflows when an input moves by a bit tells nothing: infinitely far.
+    return np.where(both, apart, np.where(np.isfinite(a) == np.isfinite(b), 0.0, np.inf))
+
+
+def allowance(
+    lefts: Sequence[Array], rights: Sequence[Array], *deviations: Sequence[Array]
+) -> Allowance:
+    """Bounds on the distance between two outputs, given each side's deviations by batch.
 
     Zero for outputs that are not floats: those are equal or they are not.
     """
-    if not reference or reference[0].dtype.kind != "f":
-        return 0.0
-    tops = [np.abs(values[np.isfinite(values)]).max(initial=0.0) for values in reference]
-    least = ULPS * float(np.finfo(reference[0].dtype).eps) * float(max(tops))
-    return max(FLOORS * floor, least)
+    floor = max((float(each.max(initial=0.0)) for one in deviations for each in one), default=0.0)
+    if not _are_floats(lefts) or not _are_floats(rights):
+        zeros = tuple(np.zeros((1,) * each.ndim) for each in lefts)
+        return Allowance(floor=0.0, whole=0.0, bounds=zeros)
+    unit = max(float(np.finfo(each.dtype).eps) for each in (*lefts, *rights))
+    sizes = [_size(a, b) for a, b in zip(lefts, rights, strict=True)]
+    moved = [np.maximum.reduce(each) for each in zip(*deviations, strict=True)]
+    top = max((float(each.max(initial=0.0)) for each in sizes), default=0.0)
+    whole = max(FLOORS * floor, ULPS * unit * top)
+    bounds = [np.full((1,) * each.ndim, whole) for each in lefts]
+    for axis in _feature_axes(sizes):
+        allowed = _along(_profile(moved, axis), _profile(sizes, axis), unit)
+        shape = [1] * sizes[0].ndim
+        shape[axis] = -1
+        bounds = [np.minimum(each, allowed.reshape(shape)) for each in bounds]
+    return Allowance(floor=floor, whole=whole, bounds=tuple(bounds))
+
+
+def _are_floats(arrays: Sequence[Array]) -> bool:
+    return bool(arrays) and all(each.dtype.kind == "f" for each in arrays)
+
+
+def _size(a: Array, b: Array) -> Array:
+    """The larger magnitude of each element, of those that are finite."""
+    magnitudes = [np.abs(each.astype(np.float64)) for each in (a, b)]
+    found: Array = np.maximum.reduce(
+        [np.where(np.isfinite(each), each, 0.0) for each in magnitudes]
+    )
+    return found
+
+
+def _feature_axes(arrays: Sequence[Array]) -> list[int]:
+    """The second and the last axis, where each batch has the same length along them."""
+    rank = arrays[0].ndim
+    axes = dict.fromkeys((1, rank - 1)) if rank > 1 else {}
+    return [axis for axis in axes if len({each.shape[axis] for each in arrays}) == 1]
+
+
+def _profile(arrays: Sequence[Array], axis: int) -> Array:
+    """The largest element at each place along `axis`."""
+    others = tuple(each for each in range(arrays[0].ndim) if each != axis)
+    found: Array = np.maximum.reduce([each.max(axis=others, initial=0.0) for each in arrays])
+    return found
+
+
+def _along(floors: Array, sizes: Array, unit: float) -> Array:
+    """The bound at each place along an axis, from the floor and the size there.
+
+    A place where few numbers were seen can have a floor of 0 by chance: the share of its size
+    that rounding typically makes serves there. Sizes below the last place of the output's
+    largest count as that.
+    """
+    sizes = np.maximum(sizes, unit * sizes.max(initial=0.0))
+    shares = floors[sizes > 0.0] / sizes[sizes > 0.0]
+    typical = float(np.median(shares)) if shares.size else 0.0
+    with np.errstate(invalid="ignore"):
+        typically = np.where(sizes > 0.0, typical * sizes, 0.0)
+    return np.maximum(FLOORS * np.maximum(floors, typically), ULPS * unit * sizes)

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence, behind
-from inspector.compare.structure import Layer
+from inspector.compare.paired import is_plain
+from inspector.compare.run import Array
+from inspector.compare.structure import Layer, Stored
 from inspector.facts.comparison import CauseKind
-from inspector.facts.model import Attribute, Dim, Graph, Node
+from inspector.facts.model import Attribute, Dim, Node
 from inspector.facts.patch import Bypass, InsertAfter, Patch
 
 _OWN_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Dense"})
@@ -51,8 +53,8 @@ def _insertion(layer: Layer, found: Correspondence) -> tuple[tuple[Patch, ...], 
     node = layer.node_fact
     if len(layer.inputs) != 1 or _read_at(node, layer) != 0:
         return (), "it does not work on one value alone"
-    if any(isinstance(value, Graph) for value in node.attributes.values()):
-        return (), "it holds a subgraph"
+    if not all(is_plain(value) for value in node.attributes.values()):
+        return (), "it holds a subgraph or a tensor"
     if layer.op in _OWN_WEIGHTS:
         return (), "a layer with weights of its own cannot be put in alone"
     target = found.right_of(found.past_left(layer.inputs[0]))
@@ -68,9 +70,20 @@ def _insertion(layer: Layer, found: Correspondence) -> tuple[tuple[Patch, ...], 
             op_type=node.op_type,
             domain=layer.domain,
             attributes=_with_axis(node.attributes, layer),
-            constants={each.position: weights.load(each.tensor) for each in layer.stored},
+            constants={
+                each.position: _as_read(each, weights.load(each.tensor), target, found)
+                for each in layer.stored
+            },
         ),
     ), ""
+
+
+def _as_read(stored: Stored, values: Array, target: str, found: Correspondence) -> Array:
+    """A stored tensor in the dims its node reads, in the number format of the right side."""
+    there = found.right.model.graph.values.get(target)
+    if values.dtype.kind == "f" and there is not None and there.dtype in ("float16", "float64"):
+        values = values.astype(there.dtype)
+    return values if stored.dims is None else values.reshape(stored.dims)
 
 
 def _read_at(node: Node, layer: Layer) -> int | None:
@@ -88,7 +101,11 @@ def _removal(layer: Layer, found: Correspondence) -> tuple[tuple[Patch, ...], st
     before, after = values.get(layer.node_fact.input(at)), values.get(layer.value)
     if before is None or after is None or not _same_dims(before.dims, after.dims):
         return (), "it may change the shape, so its input cannot pass in its place"
-    return (Bypass(node=layer.node, keep=at),), ""
+    biases = [each for each in layer.stored if each.node != layer.node]
+    return (
+        Bypass(node=layer.node, keep=at),
+        *(Bypass(node=each.node, keep=1 - each.position) for each in biases),
+    ), ""
 
 
 def _is_channel_first(value: str, found: Correspondence) -> bool:

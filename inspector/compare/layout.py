@@ -33,6 +33,8 @@ _SAME_AXES = frozenset(
     "Max Min Add Sub Mul Div Pow Where Not".split()
 )
 
+_KEEPS_FEATURES = _SAME_AXES | {"Reshape", "Flatten", "BatchNormalization"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flat:
@@ -59,6 +61,16 @@ class Layouts:
 def find_layouts(model: Model) -> Layouts:
     """Layouts of the main graph's values, by propagation from channel-first operators."""
     return _Propagation(model).run()
+
+
+def channel_first(rank: int) -> Axes:
+    """NCHW, and the like of other ranks."""
+    return tuple(range(rank))
+
+
+def channel_last(rank: int) -> Axes:
+    """NHWC, and the like of other ranks."""
+    return (0, *range(2, rank), 1)
 
 
 def permutation(left: Axes, right: Axes) -> Axes:
@@ -164,7 +176,7 @@ class _Propagation:
         if not node.outputs or not node.is_standard:
             return
         source, target = node.input(0), node.outputs[0]
-        if source in self._flat and node.op_type in _SAME_AXES | {"Reshape", "Flatten"}:
+        if source in self._flat and node.op_type in _KEEPS_FEATURES:
             if self._rank(target) == 2:
                 self._flat[target] = self._flat[source]
         elif node.op_type in ("Reshape", "Flatten") and source in self._axes:

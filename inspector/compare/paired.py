@@ -8,11 +8,12 @@ import numpy as np
 
 from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
+from inspector.compare.order import captured
 from inspector.compare.parameters import Relation, StoredPair, as_stored, normal
 from inspector.compare.structure import COMMUTATIVE, Layer, Network
 from inspector.facts.comparison import CauseKind
-from inspector.facts.model import Graph
-from inspector.facts.patch import InsertAfter, Patch, SetAttribute, SetInput
+from inspector.facts.model import Attribute, AttributeReference, Graph, Tensor
+from inspector.facts.patch import InsertAfter, Patch, SetAttribute, SetInput, SetOutputCount
 
 _PADDING = ("pads", "auto_pad")
 
@@ -37,10 +38,8 @@ def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Cand
         )
     trains = _trains(a, found.left), _trains(b, found.right)
     if trains[0] != trains[1]:
-        single = len([name for name in b.node_fact.outputs if name]) == 1
-        patchable = single and found.right.model.opset >= 14
-        mode = SetAttribute(node=b.node, name="training_mode", value=int(trains[0]))
         words = {True: "normalises by the batch (training)", False: "uses stored statistics"}
+        patches = _mode_patches(b, found, train=trains[0])
         yield Candidate(
             kind=CauseKind.MODE,
             what="training mode:",
@@ -48,9 +47,22 @@ def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Cand
             right_where=b.label,
             left=words[trains[0]],
             right=words[trains[1]],
-            patches=(mode,) if patchable else (),
-            reason="" if patchable else "this opset's mode is no attribute to patch",
+            patches=patches,
+            reason="" if patches else "its running statistics are used, or its opset has no mode",
         )
+
+
+def _mode_patches(b: Layer, found: Correspondence, *, train: bool) -> tuple[Patch, ...]:
+    """Turn a BatchNorm of the right side to training or inference, by its opset's own rules."""
+    graph, opset = found.right.model.graph, found.right.model.opset
+    extra = {name for name in b.node_fact.outputs[1:] if name}
+    read = {name for node in graph.nodes for name in (*node.inputs, *captured(node))}
+    if extra & (read | {value.name for value in graph.outputs}):
+        return ()
+    mode = SetAttribute(node=b.node, name="training_mode", value=int(train))
+    if opset >= 14:
+        return (mode, SetOutputCount(node=b.node, count=3 if train else 1))
+    return () if train or opset < 7 else (SetOutputCount(node=b.node, count=1),)
 
 
 def _trains(layer: Layer, network: Network) -> bool:
@@ -140,9 +152,10 @@ def _attribute_patches(a: Layer, b: Layer, name: str) -> tuple[Patch, ...]:
     """The left side's attribute on the right node, where no layout stands between them."""
     names = _PADDING if name in _PADDING else (name,)
     raw = [a.node_fact.attributes.get(each) for each in names]
-    if name.startswith("input ") or any(isinstance(each, Graph) for each in raw):
+    written = any(each in node.attributes for each in names for node in (a.node_fact, b.node_fact))
+    if not written or any(not is_plain(each) for each in raw):
         return ()
-    if name in ("axis", "axes") and not (_is_plain(a, name) and _is_plain(b, name)):
+    if name in ("axis", "axes") and not (_has_plain_axes(a, name) and _has_plain_axes(b, name)):
         return ()
     return tuple(
         SetAttribute(node=b.node, name=each, value=value)
@@ -150,7 +163,13 @@ def _attribute_patches(a: Layer, b: Layer, name: str) -> tuple[Patch, ...]:
     )
 
 
-def _is_plain(layer: Layer, name: str) -> bool:
+def is_plain(value: Attribute) -> bool:
+    """Whether an attribute can be written into another model as it is."""
+    values = value if isinstance(value, tuple) else (value,)
+    return not any(isinstance(each, Graph | Tensor | AttributeReference) for each in values)
+
+
+def _has_plain_axes(layer: Layer, name: str) -> bool:
     """Whether an axis is written as it is counted, so that no layout was undone."""
     raw = layer.node_fact.attributes.get(name)
     axes = list(raw) if isinstance(raw, tuple) else [raw]
@@ -185,5 +204,7 @@ def _in_words(pair: StoredPair) -> tuple[str, str]:
             return left, "the same values in another order"
         case Relation.SHAPES:
             return left, right
+        case Relation.ROUNDED:
+            return left, f"the same values rounded, up to {pair.max_abs:.3g} away"
         case _:
             return left, f"values up to {pair.max_abs:.3g} away"

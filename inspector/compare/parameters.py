@@ -65,7 +65,7 @@ def compare_stored(
 def normal(stored: Stored, weights: Weights) -> Array:
     """Values in the common form: dense kernels [in, out] with channel-first features."""
     values = weights.load(stored.tensor)
-    if stored.transposed:
+    if stored.transposed != stored.turned:
         values = values.T
     if stored.flat is not None and values.shape[0] == int(np.prod(stored.flat.dims)):
         values = values[stored.flat.order()]
@@ -73,14 +73,14 @@ def normal(stored: Stored, weights: Weights) -> Array:
 
 
 def as_stored(values: Array, like: Stored) -> Array:
-    """Values in the common form as `like` would store them: the inverse of `normal`."""
+    """Values in the common form as the node reads `like`: the inverse of `normal`."""
     if like.flat is not None and values.shape[0] == int(np.prod(like.flat.dims)):
         unordered = np.empty_like(values)
         unordered[like.flat.order()] = values
         values = unordered
     if like.transposed:
         values = values.T
-    return np.ascontiguousarray(values.reshape(like.tensor.dims))
+    return np.ascontiguousarray(values.reshape(like.dims or like.tensor.dims))
 
 
 def relate(left: Array, right: Array) -> tuple[Relation, float]:
@@ -90,7 +90,7 @@ def relate(left: Array, right: Array) -> tuple[Relation, float]:
         left, right = np.squeeze(left), np.squeeze(right)
         if left.shape != right.shape:
             return Relation.SHAPES, float("inf")
-    if left.dtype == right.dtype and left.tobytes() == right.tobytes():
+    if left.dtype == right.dtype and _same_bits(left, right):
         return Relation.BITWISE, 0.0
     if left.dtype.kind in "OUS" or right.dtype.kind in "OUS":
         return Relation.DIFFERENT, float("inf")
@@ -104,9 +104,22 @@ def relate(left: Array, right: Array) -> tuple[Relation, float]:
         and (apart <= ROUNDED_ULPS * unit * np.maximum(np.abs(a), np.abs(b))).all()
     ):
         return Relation.ROUNDED, largest
-    if left.ndim > 1 and np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None)):
+    if _same_set(a, b):
         return Relation.REORDERED, largest
     return Relation.DIFFERENT, largest
+
+
+def _same_bits(left: Array, right: Array) -> bool:
+    if left.dtype.kind in "OUS":
+        return bool(np.array_equal(left, right))
+    return np.ascontiguousarray(left).tobytes() == np.ascontiguousarray(right).tobytes()
+
+
+def _same_set(a: Array, b: Array) -> bool:
+    """Whether two arrays hold the same values in another order; one value is no order."""
+    if a.size < 2 or a.min() != b.min() or a.max() != b.max():
+        return False
+    return bool(np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None)))
 
 
 def _unit(dtype: np.dtype[Any]) -> float:

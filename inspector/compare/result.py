@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from inspector.compare.causes import Differences
-from inspector.compare.explain import Explanation
+from inspector.compare.explain import Explanation, unproved
 from inspector.compare.feeds import BATCH_SIZES
 from inspector.compare.outputs import Measured
 from inspector.compare.pair import Pair, shown_dims
@@ -37,7 +37,7 @@ def decided(
         outputs=measured.outputs,
         causes=explanation.causes,
         harmless=explanation.harmless,
-        information=differences.information,
+        information=(*differences.information, *_limits(measured)),
         norms=differences.norms,
         parameters=differences.parameters,
         explained_to=explanation.explained_to,
@@ -47,8 +47,24 @@ def decided(
     )
 
 
-def undecided(models: tuple[Model, Model], verdict: Verdict, reason: str, seed: int) -> Comparison:
-    """The result of a comparison that stopped before outputs could be measured."""
+def _limits(measured: Measured) -> tuple[str, ...]:
+    return tuple(each for each in (measured.limited, measured.note) if each)
+
+
+def undecided(
+    models: tuple[Model, Model],
+    verdict: Verdict,
+    reason: str,
+    seed: int,
+    differences: Differences | None = None,
+) -> Comparison:
+    """The result of a comparison that stopped before outputs could be measured.
+
+    `differences` are what the graphs alone show, none of it proved.
+    """
+    explanation = Explanation()
+    if differences is not None and verdict is Verdict.DIFFERENT:
+        explanation = unproved(differences.candidates, "the outputs cannot be held together")
     return Comparison(
         left=models[0].path,
         right=models[1].path,
@@ -58,11 +74,11 @@ def undecided(models: tuple[Model, Model], verdict: Verdict, reason: str, seed: 
         reason=reason,
         inputs=(),
         outputs=(),
-        causes=(),
+        causes=explanation.causes,
         harmless=(),
-        information=(),
-        norms=(),
-        parameters=None,
+        information=differences.information if differences is not None else (),
+        norms=differences.norms if differences is not None else (),
+        parameters=differences.parameters if differences is not None else None,
         explained_to=None,
         explained=False,
         seed=seed,

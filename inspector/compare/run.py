@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.errors import RunError
+from inspector.errors import RunError, UndecidedError
 
 Array: TypeAlias = NDArray[Any]
 Feeds: TypeAlias = Mapping[str, Array]
 
 _FATAL_ONLY = 4
 """ONNX Runtime's log level: failures reach us as exceptions, so its own lines only repeat them."""
+
+_NOISE = (
+    re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),
+    re.compile(r"^Load model from .*? failed: ?"),
+    re.compile(r"^/\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z\[])"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fed:
+    """One batch for one model. `rows` is how many the model takes at once; 0 for all of them.
+
+    Models with fixed batches of different sizes are fed the same rows in parts.
+    """
+
+    values: Feeds
+    rows: int = 0
+
+    def parts(self) -> list[Feeds]:
+        """What goes into the model, run by run."""
+        total = max((each.shape[0] for each in self.values.values() if each.ndim), default=0)
+        if not self.rows or total <= self.rows:
+            return [self.values]
+        return [
+            {
+                name: each[at : at + self.rows] if each.ndim and each.shape[0] == total else each
+                for name, each in self.values.items()
+            }
+            for at in range(0, total, self.rows)
+        ]
 
 
 class Runner:
@@ -45,7 +77,7 @@ class Runner:
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
         )
-        self._name = name
+        self.name = name
         try:
             self._session = onnxruntime.InferenceSession(
                 source if isinstance(source, bytes) else str(source),
@@ -57,32 +89,54 @@ class Runner:
             raise RunError(
                 f"ONNX Runtime does not load it: {_first_line(error)}", where=name
             ) from error
+        self._outputs = [each.name for each in self._session.get_outputs()]
 
-    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """Outputs by name (all of them unless named) for one batch of `feeds`.
+    def run(self, fed: Fed) -> dict[str, Array]:
+        """Every output by name for one batch, put together from as many runs as it takes.
 
         Raises
         ------
         inspector.errors.RunError
             ONNX Runtime fails while running, or an output is not a tensor.
+        inspector.errors.UndecidedError
+            The batch goes in in parts, and an output does not follow it.
         """
-        names = list(outputs or (each.name for each in self._session.get_outputs()))
+        parts = [self._run(each) for each in fed.parts()]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: self._joined(name, [each[name] for each in parts], fed) for name in parts[0]}
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
         try:
-            values = self._session.run(names, dict(feeds))
+            values = self._session.run(self._outputs, dict(feeds))
         # As above: no common base.
         except Exception as error:
             raise RunError(
-                f"ONNX Runtime fails while running it: {_first_line(error)}", where=self._name
+                f"ONNX Runtime fails while running it: {_first_line(error)}", where=self.name
             ) from error
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(self._outputs, values, strict=True):
             if not isinstance(value, np.ndarray):
                 raise RunError(
                     f"output {name!r} is not a dense tensor but a {type(value).__name__}",
-                    where=self._name,
+                    where=self.name,
                 )
-        return dict(zip(names, values, strict=True))
+        return dict(zip(self._outputs, values, strict=True))
+
+    def _joined(self, name: str, parts: Sequence[Array], fed: Fed) -> Array:
+        if any(not each.ndim or each.shape[0] != fed.rows for each in parts):
+            raise UndecidedError(
+                f"its batch is fixed to {fed.rows} and its output {name!r} does not follow it, "
+                "so batches of another size cannot be put together",
+                where=self.name,
+                hint="export both with one batch size",
+            )
+        return np.concatenate(parts)
 
 
 def _first_line(error: Exception) -> str:
+    """What went wrong, without the runtime's own error codes, source files and repetitions."""
     lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+    first = lines[0].strip() if lines else type(error).__name__
+    for noise in _NOISE:
+        first = noise.sub("", first)
+    return first.strip() or type(error).__name__

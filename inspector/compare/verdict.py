@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inspector.compare.causes import Differences
+from inspector.compare.floor import FLOORS
+from inspector.compare.outputs import Measured
 from inspector.facts.comparison import PairedOutput, Verdict
 
 BLIND = 0.1
@@ -21,21 +23,20 @@ class Judgement:
 
 
 def judge(
-    outputs: Sequence[PairedOutput], differences: Differences, *, same_digest: bool, asked: bool
+    measured: Measured, differences: Differences, *, same_digest: bool, asked: bool
 ) -> Judgement:
     """Decide.
 
     Parameters
     ----------
     same_digest
-        Whether structure and parameters are the same bit for bit.
+        Whether structure and parameters are the same bit for bit, and inputs and outputs paired
+        with their axes in place.
     asked
         Whether the user gave the tolerance.
     """
-    if (undecided := _cannot_tell(outputs, asked=asked)) is not None:
-        return undecided
-    agree = all(each.within for each in outputs)
-    if not agree:
+    outputs = measured.outputs
+    if any(_differs(each) for each in outputs):
         if same_digest:
             return Judgement(
                 verdict=Verdict.UNDECIDED,
@@ -43,11 +44,17 @@ def judge(
                 "the model does not compute the same thing twice",
             )
         return Judgement(verdict=Verdict.DIFFERENT, reason=_how_far(outputs))
+    if (reason := _cannot_tell(measured, same_digest=same_digest, asked=asked)) is not None:
+        return Judgement(verdict=Verdict.UNDECIDED, reason=reason)
     if same_digest:
         return Judgement(
             verdict=Verdict.IDENTICAL, reason="the same structure and the same parameters in bits"
         )
-    within_floor = all(each.difference.max_abs <= _floor_bound(each) for each in outputs)
+    if measured.limited:
+        return Judgement(
+            verdict=Verdict.AGREES, reason=f"outputs agree row by row, but {measured.limited}"
+        )
+    within_floor = all(each.difference.max_abs <= FLOORS * each.floor for each in outputs)
     accounted = differences.parameters.accounted_for and not differences.candidates
     if accounted and (within_floor or not asked):
         return Judgement(
@@ -60,36 +67,49 @@ def judge(
     return Judgement(verdict=Verdict.AGREES, reason=f"outputs agree within {limit}, but {why}")
 
 
-def _floor_bound(output: PairedOutput) -> float:
-    from inspector.compare.floor import FLOORS
+def _differs(output: PairedOutput) -> bool:
+    """Whether numbers differ, or one side has a number where the other has none."""
+    far = output.difference
+    one_side = far.left_non_finite + far.right_non_finite - 2 * far.both_non_finite
+    return not output.finite_within or one_side > 0
 
-    return FLOORS * output.floor
 
-
-def _cannot_tell(outputs: Sequence[PairedOutput], *, asked: bool) -> Judgement | None:
-    for each in outputs:
+def _cannot_tell(measured: Measured, *, same_digest: bool, asked: bool) -> str | None:
+    """Why agreement says nothing, where that is so."""
+    for each in measured.outputs:
         far = each.difference
-        if far.left_non_finite and far.right_non_finite:
-            return Judgement(
-                verdict=Verdict.UNDECIDED,
-                reason=f"output {each.left!r} holds NaN or infinity on both sides "
+        if far.both_non_finite:
+            return (
+                f"output {each.left!r} holds NaN or infinity on both sides "
                 f"({far.left_non_finite} and {far.right_non_finite} elements), "
-                "which never compare as equal",
+                "which never compare as equal"
             )
-        if not asked and each.within and far.max_abs and each.tolerance > BLIND * far.scale:
-            return Judgement(
-                verdict=Verdict.UNDECIDED,
-                reason=f"rounding alone moves output {each.left!r} by {each.floor:.3g} on a scale "
-                f"of {far.scale:.3g}: too much to tell; give --atol or --rtol to decide",
+        if same_digest:
+            continue
+        if 0 in far.shape:
+            return f"output {each.left!r} is empty on both sides for these inputs"
+        if not asked and far.max_abs and each.tolerance > BLIND * far.scale:
+            return (
+                f"rounding alone moves output {each.left!r} by {each.floor:.3g} on a scale "
+                f"of {far.scale:.3g}: too much to tell; give --atol or --rtol to decide"
             )
+    if measured.only_if:
+        return (
+            f"outputs agree only if {measured.only_if}, and no operator tells whether it is; "
+            "say it with --layout LEFT:RIGHT (for instance NHWC:NCHW, or same)"
+        )
     return None
 
 
 def _how_far(outputs: Sequence[PairedOutput]) -> str:
-    top = max((each for each in outputs if not each.within), key=lambda e: e.difference.max_abs)
+    top = max((each for each in outputs if _differs(each)), key=lambda e: e.difference.max_abs)
     far = top.difference
-    if far.left_non_finite or far.right_non_finite:
-        side = "left" if far.left_non_finite else "right"
-        count = far.left_non_finite or far.right_non_finite
+    if not top.finite_within and top.beyond:
+        return f"outputs differ: {top.beyond}"
+    if far.left_non_finite != far.right_non_finite or far.both_non_finite < far.left_non_finite:
+        side = "left" if far.left_non_finite > far.both_non_finite else "right"
+        count = (far.left_non_finite if side == "left" else far.right_non_finite) - (
+            far.both_non_finite
+        )
         return f"output {top.left!r} holds {count} NaN or infinite elements on the {side} alone"
     return f"outputs differ by up to {far.max_abs:.3g}, beyond the {top.tolerance:.3g} allowed"

@@ -15,7 +15,7 @@ from inspector.export import torch_trace as tracing
 from inspector.export.extras import require
 from inspector.export.feeds import Input
 from inspector.export.manifests import finish
-from inspector.export.quiet import quiet
+from inspector.export.quiet import environment, quiet
 from inspector.export.verify import Reference, reference
 from inspector.facts.export import Export
 from inspector.write.save import check_destination
@@ -75,7 +75,8 @@ def export_torch(
     say = progress or _silence
     say("loading PyTorch and the module")
     _import_frameworks()
-    with _opened(module, spec) as built:
+    # A source may well load the weights of a Keras model: TensorFlow is to be quiet here too.
+    with environment(TF_CPP_MIN_LOG_LEVEL="3"), _opened(module, spec) as built:
         return _export(built, destination, input_shape, opset or DEFAULT_OPSET, say)
 
 

@@ -57,11 +57,11 @@ class Bypass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepOutputs:
-    """Ask the node that computes `node` for its first `count` outputs alone."""
+class SetOutputCount:
+    """Ask the node that computes `node` for `count` outputs; the ones behind go, or are new."""
 
     node: str
     count: int
 
 
-Patch: TypeAlias = SetAttribute | SetInput | InsertAfter | Bypass | KeepOutputs
+Patch: TypeAlias = SetAttribute | SetInput | InsertAfter | Bypass | SetOutputCount

@@ -14,6 +14,9 @@ from inspector.read.weights import ProtoWeights
 LARGEST_SHAPE = 4096
 """Bytes above which no tensor is a shape: its values do not matter to inference."""
 
+MOST_ROUNDS = 64
+"""Times that the nodes of an unsorted file are gone through; sorted ones take one."""
+
 
 def with_inferred_shapes(model: Model) -> Model:
     """The same model with the shapes of intermediate values of the main graph filled in.
@@ -31,7 +34,13 @@ def with_inferred_shapes(model: Model) -> Model:
         return model
     converter = Converter(ProtoWeights(inferred, model.path), model.path)
     values: dict[str, Value] = dict(converter.graph(inferred.graph).values)
-    graph = replace(model.graph, values=MappingProxyType({**values, **model.graph.values}))
+    # What the file declares stands; what it leaves open (an output without a shape) is filled in.
+    values |= {
+        name: each
+        for name, each in model.graph.values.items()
+        if each.dims is not None or name not in values
+    }
+    graph = replace(model.graph, values=MappingProxyType(values))
     return replace(model, graph=graph)
 
 
@@ -42,7 +51,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     bare.functions.extend(proto.functions)
     graph = bare.graph
     graph.name = proto.graph.name or "graph"
-    graph.node.extend(proto.graph.node)
+    graph.node.extend(_in_order(proto.graph))
     graph.input.extend(proto.graph.input)
     graph.output.extend(proto.graph.output)
     graph.value_info.extend(proto.graph.value_info)
@@ -56,3 +65,23 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
             stub.data_location = onnx.TensorProto.EXTERNAL
             stub.external_data.add(key="location", value="left out")
     return bare
+
+
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes behind what they read: inference wants it, and ONNX Runtime runs files without it."""
+    waiting = {name for node in graph.node for name in node.output if name}
+    found: list[onnx.NodeProto] = []
+    rest = list(graph.node)
+    for _ in range(MOST_ROUNDS):
+        late = []
+        for node in rest:
+            if waiting.isdisjoint(node.input):
+                found.append(node)
+                waiting.difference_update(node.output)
+            else:
+                late.append(node)
+        if len(late) in (0, len(rest)):
+            return found + late
+        # A file in reverse order comes out in one round from its end.
+        rest = late[::-1]
+    return found + rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,21 @@ from onnx import helper, numpy_helper
 
 from inspector.errors import UndecidedError, UnreadableError
 from inspector.facts.model import Attribute, Model
-from inspector.facts.patch import Bypass, InsertAfter, Patch, SetAttribute, SetInput
+from inspector.facts.patch import (
+    Bypass,
+    InsertAfter,
+    SetOutputCount,
+    Patch,
+    SetAttribute,
+    SetInput,
+)
 from inspector.read.weights import ProtoWeights
 
 LIMIT = 2**31 - 2**20
 """Bytes above which a patched copy no longer fits one protobuf message."""
+
+_INPUTS = 0
+"""Key of what stands behind graph inputs; no node has this id."""
 
 _PREFIX = "bninspect_patch_"
 
@@ -36,7 +47,12 @@ def patched(model: Model, patches: Sequence[Patch]) -> bytes:
     editor = _Editor(proto.graph, model.path)
     # Insertions last: they move a value's name to a new node, and patches address nodes by it.
     for patch in sorted(patches, key=lambda each: isinstance(each, InsertAfter)):
-        editor.apply(patch)
+        try:
+            editor.apply(patch)
+        # What onnx.helper raises on values that are no attribute or tensor of ONNX.
+        except (TypeError, ValueError) as error:
+            raise UndecidedError(f"a patch cannot be written: {error}", where=model.path) from error
+    editor.finish()
     return bytes(proto.SerializeToString())
 
 
@@ -58,10 +74,16 @@ def _copy(model: Model) -> onnx.ModelProto:
 
 
 class _Editor:
+    """Edits a graph's nodes in a list of their own, which `finish` writes back."""
+
     def __init__(self, graph: onnx.GraphProto, where: str) -> None:
         self._graph = graph
         self._where = where
         self._made = 0
+        self._nodes = [_copied(node) for node in graph.node]
+        self._producer = {name: node for node in self._nodes for name in node.output if name}
+        self._behind_input: dict[str, str] = {}
+        self._behind: dict[int, list[onnx.NodeProto]] = defaultdict(list)
 
     def apply(self, patch: Patch) -> None:
         match patch:
@@ -73,13 +95,29 @@ class _Editor:
                 self._insert(patch)
             case Bypass():
                 self._bypass(patch)
+            case SetOutputCount():
+                outputs = self._node(patch.node).output
+                del outputs[patch.count :]
+                outputs.extend(self._fresh() for _ in range(patch.count - len(outputs)))
+
+    def finish(self) -> None:
+        """Write the nodes back, each insertion behind what it reads."""
+        nodes: list[onnx.NodeProto] = []
+        pending = [*reversed(self._nodes), *reversed(self._behind[_INPUTS])]
+        while pending:
+            node = pending.pop()
+            nodes.append(node)
+            pending.extend(reversed(self._behind[id(node)]))
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
 
     def _set_attribute(self, patch: SetAttribute) -> None:
         node = self._node(patch.node)
         kept = [each for each in node.attribute if each.name != patch.name]
         del node.attribute[:]
         node.attribute.extend(kept)
-        if patch.value is not None:
+        # An empty list says nothing that its absence does not, and has no type to write.
+        if patch.value is not None and patch.value != ():
             node.attribute.append(helper.make_attribute(patch.name, _plain(patch.value)))
 
     def _set_input(self, node: onnx.NodeProto, position: int, values: Any) -> None:
@@ -94,39 +132,36 @@ class _Editor:
             patch.op_type, [], [], name=self._fresh(), domain=patch.domain or None
         )
         for name, value in patch.attributes.items():
-            if value is not None:
+            if value is not None and value != ():
                 made.attribute.append(helper.make_attribute(name, _plain(value)))
-        at = self._cut(patch.value, made)
+        self._cut(patch.value, made)
         for position, values in sorted(patch.constants.items()):
             self._set_input(made, position, values)
-        self._place(made, at)
 
-    def _cut(self, value: str, made: onnx.NodeProto) -> int:
-        """Let `made` read what `value` was, and its readers read `made`; where it belongs."""
+    def _cut(self, value: str, made: onnx.NodeProto) -> None:
+        """Let `made` read what `value` was, and its readers read `made`."""
         fresh = self._fresh()
-        for at, node in enumerate(self._graph.node):
-            if value in node.output:
-                # The producer takes the new name, so that readers and outputs keep theirs.
-                node.output[list(node.output).index(value)] = fresh
-                made.input.append(fresh)
-                made.output.append(value)
-                return at + 1
+        producer = self._producer.get(value)
+        if producer is not None:
+            # The producer takes the new name, so that readers and outputs keep theirs.
+            producer.output[list(producer.output).index(value)] = fresh
+            made.input.append(fresh)
+            made.output.append(value)
+            self._producer[value], self._producer[fresh] = made, producer
+            self._behind[id(producer)].insert(0, made)
+            return
         if value not in {each.name for each in self._graph.input}:
             raise UndecidedError(f"nothing computes {value!r}", where=self._where)
-        for node in self._graph.node:
-            for position, name in enumerate(node.input):
-                if name == value:
-                    node.input[position] = fresh
-        made.input.append(value)
+        # An input keeps its name and its readers take the new one; a second operator goes
+        # behind the first.
+        source = self._behind_input.get(value, value)
+        for node in (*self._nodes, *(node for some in self._behind.values() for node in some)):
+            _rename_read(node, source, fresh)
+        self._behind_input[value] = fresh
+        made.input.append(source)
         made.output.append(fresh)
-        return 0
-
-    def _place(self, made: onnx.NodeProto, at: int) -> None:
-        nodes = list(self._graph.node)
-        nodes.insert(at, made)
-        copies = [onnx.NodeProto.FromString(each.SerializeToString()) for each in nodes]
-        del self._graph.node[:]
-        self._graph.node.extend(copies)
+        self._producer[fresh] = made
+        self._behind[_INPUTS].append(made)
 
     def _bypass(self, patch: Bypass) -> None:
         node = self._node(patch.node)
@@ -137,14 +172,31 @@ class _Editor:
         node.output.append(output)
 
     def _node(self, output: str) -> Any:
-        for node in self._graph.node:
-            if node.output and output in node.output:
-                return node
-        raise UndecidedError(f"no node computes {output!r}", where=self._where)
+        node = self._producer.get(output)
+        if node is None:
+            raise UndecidedError(f"no node computes {output!r}", where=self._where)
+        return node
 
     def _fresh(self) -> str:
         self._made += 1
         return f"{_PREFIX}{self._made}"
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _rename_read(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node that reads `old` read `new`, in its subgraphs too: names are unique there."""
+    for position, name in enumerate(node.input):
+        if name == old:
+            node.input[position] = new
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                _rename_read(inner, old, new)
 
 
 def _plain(value: Attribute) -> Any:
