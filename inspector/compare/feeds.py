@@ -29,6 +29,9 @@ FREE_LENGTHS = (32, 64, 224, 1)
 """Lengths of a dimension that neither model fixes, the batch apart, in the order they are tried:
 deep networks need large images, and some lengths have to be that of a stored tensor."""
 
+ENOUGH = 2**22
+"""Elements of a batch that no model is asked for twice: it is one that fixes such a size."""
+
 MOST_ROWS = 64
 """Rows of a batch that is a multiple of two fixed batch sizes, at most."""
 
@@ -91,10 +94,10 @@ def make_batches(
         lengths = Lengths(pairs, orders, size, plan.free)
         left: dict[str, Array] = {}
         right: dict[str, Array] = {}
-        rows = size
+        rows = 0
         for pair, order, top in zip(pairs, orders, tops, strict=True):
             dims = lengths.of(pair, order)
-            rows = dims[0] if dims else 1
+            rows = rows or (dims[0] if dims else 0)
             kind = "uniform" if plan.positive else _KINDS[at % len(_KINDS)]
             values = _draw(pair, dims, rng, top, kind)
             left[pair.left.name] = np.ascontiguousarray(values.astype(_numpy(pair.left)))
@@ -105,9 +108,11 @@ def make_batches(
             Batch(
                 left=Fed(values=left, rows=parts[0]),
                 right=Fed(values=right, rows=parts[1]),
-                size=rows,
+                size=rows or size,
             )
         )
+        if sum(each.size for each in left.values()) > ENOUGH:
+            break
     return tuple(batches)
 
 
@@ -126,7 +131,7 @@ class Lengths:
 
     def __init__(self, pairs: Sequence[Pair], orders: Sequence[Axes], size: int, free: int) -> None:
         self._free = free
-        self._size = _affordable(pairs, orders, size)
+        self._size = _affordable(pairs, orders, size, free)
         self._named: dict[tuple[int, str], int] = {}
         self.parts = (0, 0)
         for pair, order in zip(pairs, orders, strict=True):
@@ -168,11 +173,11 @@ class Lengths:
         self.parts = rows
 
 
-def _affordable(pairs: Sequence[Pair], orders: Sequence[Axes], size: int) -> int:
+def _affordable(pairs: Sequence[Pair], orders: Sequence[Axes], size: int, free: int) -> int:
     """Fewer rows where each is large; never one where several were asked for."""
     largest = 1
     for pair, order in zip(pairs, orders, strict=True):
-        known = [next((e for e in sides if isinstance(e, int)), 1) for sides in _dims(pair, order)]
+        known = [next((e for e in each if isinstance(e, int)), free) for each in _dims(pair, order)]
         largest = max(largest, prod(known[1:]))
     return min(size, max(2, MOST_ELEMENTS // largest)) if size > 1 else size
 

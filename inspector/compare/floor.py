@@ -21,8 +21,9 @@ import numpy as np
 from inspector.compare.run import Array, Fed, Runner
 
 FLOORS = 16.0
-"""How many floors two outputs may lie apart. Measured on matched pairs: at most 8 floors; a wrong
-epsilon stood 500 floors and more away (scripts/measure_floor.py)."""
+"""How many floors two outputs may lie apart. Measured on 700 matched pairs: at most 4.5 floors, and
+3.2 in 99 of 100; in float32 a wrong epsilon alone stood 670 floors and more away
+(scripts/measure_floor.py)."""
 
 ULPS = 4.0
 """The least tolerance, in units in the last place of the largest output: a small model can give
@@ -93,12 +94,13 @@ def _apart(values: Array, other: Array) -> Array:
     """Distances that are rounding; none for what is no float or has changed its shape."""
     if values.dtype.kind != "f" or values.shape != other.shape:
         return np.zeros(values.shape)
-    a, b = values.astype(np.float64), other.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        apart = np.abs(a - b)
-    both = np.isfinite(a) & np.isfinite(b)
+        apart: Array = np.abs(np.subtract(values, other, dtype=np.float64))
+    if np.isfinite(apart).all():
+        return np.asarray(apart)
     # What overflows when an input moves by a bit tells nothing: infinitely far.
-    return np.where(both, apart, np.where(np.isfinite(a) == np.isfinite(b), 0.0, np.inf))
+    finite = np.isfinite(values), np.isfinite(other)
+    return np.where(finite[0] & finite[1], apart, np.where(finite[0] == finite[1], 0.0, np.inf))
 
 
 def allowance(

@@ -10,7 +10,8 @@ from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
 from inspector.compare.order import captured
 from inspector.compare.parameters import Relation, StoredPair, as_stored, normal
-from inspector.compare.structure import COMMUTATIVE, Layer, Network
+from inspector.compare.structure import Layer, Network
+from inspector.compare.view import COMMUTATIVE
 from inspector.facts.comparison import CauseKind
 from inspector.facts.model import Attribute, AttributeReference, Graph, Tensor
 from inspector.facts.patch import InsertAfter, Patch, SetAttribute, SetInput, SetOutputCount

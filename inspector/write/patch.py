@@ -15,10 +15,10 @@ from inspector.facts.model import Attribute, Model
 from inspector.facts.patch import (
     Bypass,
     InsertAfter,
-    SetOutputCount,
     Patch,
     SetAttribute,
     SetInput,
+    SetOutputCount,
 )
 from inspector.read.weights import ProtoWeights
 

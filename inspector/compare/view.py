@@ -1,0 +1,173 @@
+"""What the values of a graph really are: stored tensors, layers, or values moved from elsewhere.
+
+Exporters put Identity, Transpose and Reshape between operators, keep constants in nodes, and
+write a dense layer in two nodes; whoever compares graphs has to look through all of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from inspector.compare.order import captured
+from inspector.facts.model import Model, Node, Tensor
+
+_MOVES = frozenset("Identity Transpose Reshape Flatten Squeeze Unsqueeze".split())
+COMMUTATIVE = frozenset("Add Mul Sum Mean Max Min And Or Xor Equal".split())
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+
+
+class View:
+    """The main graph of a model whose nodes are in order.
+
+    `bias_of` gives the Add that holds a layer's bias by the identity of its node, `absorbed` the
+    layer's node by what that Add gives.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.producer = {name: n for n in self.graph.nodes for name in n.outputs if name}
+        self._users: dict[str, int] = defaultdict(int)
+        for node in self.graph.nodes:
+            for name in dict.fromkeys((*node.inputs, *captured(node))):
+                self._users[name] += 1
+        self._tensors = self._find_stored()
+        self._read: dict[int, list[str]] = {}
+        self._origins: dict[str, str] = {}
+        self.bias_of: dict[int, Node] = {}
+        self.absorbed: dict[str, Node] = {}
+        self._pair_biases()
+
+    def stored(self, value: str) -> Tensor | None:
+        """The stored tensor that `value` stands for.
+
+        Looks through Identity, and through whatever leaves the order of a vector's elements.
+        """
+        return self._tensors.get(value)
+
+    def _find_stored(self) -> dict[str, Tensor]:
+        found = dict(self.graph.initializers)
+        for node in self.graph.nodes:
+            if not node.is_standard or not node.outputs:
+                continue
+            constant = node.attributes.get("value")
+            if node.op_type == "Constant" and isinstance(constant, Tensor):
+                found[node.outputs[0]] = constant
+            inner = found.get(node.input(0))
+            if inner is None:
+                continue
+            vector = inner.elements == max(inner.dims, default=1)
+            keeps = node.op_type in ("Unsqueeze", "Squeeze", "Reshape") and vector
+            if node.op_type == "Identity" or keeps:
+                found[node.outputs[0]] = inner
+        return found
+
+    def kernel(self, node: Node) -> tuple[Tensor, bool] | None:
+        """The stored matrix that a node reads second, and whether behind a Transpose."""
+        tensor = self.stored(node.input(1))
+        if tensor is not None:
+            return (tensor, False) if len(tensor.dims) == 2 else None
+        above = self.producer.get(node.input(1))
+        if above is None or above.op_type != "Transpose" or not above.is_standard:
+            return None
+        tensor = self.stored(above.input(0))
+        turns = above.ints_attribute("perm") in (None, (1, 0))
+        return (tensor, True) if tensor is not None and len(tensor.dims) == 2 and turns else None
+
+    def _moves(self, node: Node) -> bool:
+        if not node.is_standard:
+            return False
+        if node.op_type == "Dropout":
+            return len([name for name in node.outputs if name]) == 1 and not node.input(2)
+        return node.op_type in _MOVES
+
+    def source(self, value: str) -> str:
+        """The value of a layer or the graph input that `value` is moved from."""
+        way: dict[str, None] = {}
+        while value not in self._origins:
+            way[value] = None
+            node = self.producer.get(value)
+            if (
+                node is None
+                or value in self.absorbed
+                or not self._moves(node)
+                or (node.input(0) in way)
+            ):
+                self._origins[value] = value
+                break
+            value = node.input(0)
+        for each in way:
+            self._origins[each] = self._origins[value]
+        return self._origins[value]
+
+    def _pair_biases(self) -> None:
+        """Find the Add behind a MatMul or a bias-less Conv that is really its bias."""
+        for node in self.graph.nodes:
+            if node.op_type != "Add" or not node.is_standard:
+                continue
+            for at in (0, 1):
+                bias, owner = self.stored(node.input(1 - at)), self.producer.get(node.input(at))
+                if bias is not None and owner is not None and self._takes_bias(owner, bias):
+                    self.bias_of[id(owner)] = node
+                    self.absorbed[node.outputs[0]] = owner
+                    break
+
+    def _takes_bias(self, owner: Node, bias: Tensor) -> bool:
+        value = owner.outputs[0]
+        shown = any(value == each.name for each in self.graph.outputs)
+        alone = self._users[value] == 1 and not shown
+        if not alone or not owner.is_standard or id(owner) in self.bias_of:
+            return False
+        if owner.op_type == "MatMul" and (kernel := self.kernel(owner)) is not None:
+            out = kernel[0].dims[0 if kernel[1] else 1]
+            return bias.elements == out and bias.dims in ((out,), (1, out))
+        weight = self.stored(owner.input(1))
+        if weight is None:
+            return False
+        if owner.op_type in CONVOLUTIONS and not owner.input(2):
+            spatial = len(weight.dims) - 2
+            at = 0 if owner.op_type == "Conv" else 1
+            channels = weight.dims[at] * (1 if at == 0 else owner.int_attribute("group", 1))
+            return bias.dims[-spatial - 1 :] == (channels, *(1,) * spatial) and (
+                bias.elements == channels
+            )
+        return False
+
+    def layer_node(self, value: str) -> Node | None:
+        """The node of the layer that gives `value`."""
+        return self.absorbed.get(value) or self.producer.get(value)
+
+    def dynamic_inputs(self, node: Node) -> list[str]:
+        """What a node and its subgraphs read of layers and graph inputs, behind what moves it."""
+        if id(node) not in self._read:
+            self._read[id(node)] = self._find_dynamic_inputs(node)
+        return self._read[id(node)]
+
+    def _find_dynamic_inputs(self, node: Node) -> list[str]:
+        kernel = node.input(1) if self.is_dense(node) else ""
+        names = [*node.inputs, *captured(node)]
+        return [
+            self.source(name)
+            for name in names
+            if name and name != kernel and self.stored(name) is None
+        ]
+
+    def is_dense(self, node: Node) -> bool:
+        """Whether a node is a matrix product with a stored kernel, however it is written."""
+        if not node.is_standard or node.op_type not in ("MatMul", "Gemm"):
+            return False
+        if self.kernel(node) is None:
+            return False
+        if node.op_type == "MatMul":
+            return True
+        plain = node.int_attribute("transA", 0) == 0 and node.float_attribute("alpha", 1.0) == 1.0
+        return node.op_type == "Gemm" and plain and node.float_attribute("beta", 1.0) == 1.0
+
+
+def first_output(node: Node) -> str:
+    """A node's first output that is asked for: the name that stands for the node."""
+    return next((name for name in node.outputs if name), "")
+
+
+def commutes(node: Node) -> bool:
+    return node.op_type in COMMUTATIVE and node.is_standard
