@@ -16,6 +16,7 @@ from inspector.compare.digest import digest_of_tensor
 from inspector.compare.layout import Flat, Layouts
 from inspector.compare.order import captured
 from inspector.compare.pair import Pair
+from inspector.compare.sequence import in_sequence
 from inspector.compare.view import COMMUTATIVE, CONVOLUTIONS, View, first_output
 from inspector.facts.model import Model, Node, Tensor
 
@@ -115,36 +116,11 @@ def build(
     inputs, outputs
         Names as they are paired with the other model's.
     """
-    return _Builder(model, layouts, inputs, outputs).build()
-
-
-class _Builder:
-    def __init__(
-        self, model: Model, layouts: Layouts, inputs: Sequence[str], outputs: Sequence[str]
-    ) -> None:
-        self._model = model
-        self._graph = model.graph
-        self._layouts = layouts
-        self._inputs = inputs
-        self._outputs = outputs
-        self._producer = {name: n for n in self._graph.nodes for name in n.outputs if name}
-        self._users: dict[str, int] = defaultdict(int)
-        for node in self._graph.nodes:
-            for name in dict.fromkeys((*node.inputs, *captured(node))):
-                self._users[name] += 1
-        self._tensors = self._find_stored()
-        self._read: dict[int, list[str]] = {}
-        self._origins: dict[str, str] = {}
-        self._bias_of: dict[int, Node] = {}
-        self._absorbed: dict[str, Node] = {}
-        self._pair_biases()
-
-    def build(self) -> Network:
-        layers = tuple(self._layer(node) for node in self._order())
-        sources = {
-            name: self._source(name) for node in self._graph.nodes for name in node.outputs if name
-        }
-        return Network(model=self._model, layers=layers, layouts=self._layouts, sources=sources)
+    view = View(model)
+    builder = _Builder(view, layouts)
+    layers = tuple(builder.layer(n) for n in in_sequence(view, inputs=inputs, outputs=outputs))
+    sources = {name: view.source(name) for n in model.graph.nodes for name in n.outputs if name}
+    return Network(model=model, layers=layers, layouts=layouts, sources=sources)
 
 
 class _Builder:
