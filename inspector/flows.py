@@ -167,7 +167,7 @@ def compare_files(
         match judgement.verdict:
             case Verdict.DIFFERENT:
                 experiment = experiment_on(
-                    models[1], measured, patched=patched, seed=seed, asked=asked, progress=progress
+                    models[1], measured, patched=patched, seed=seed, progress=progress
                 )
                 explanation = explain(differences.candidates, experiment)
             case Verdict.AGREES:

@@ -38,7 +38,7 @@ def print_report(text: str) -> None:
     if sys.stdout is None:
         raise UsageError("standard output is closed", hint="leave it open, or redirect it")
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(_spelt(text, sys.stdout))
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more on its way out (https://docs.python.org/3/library/signal.html).
@@ -49,6 +49,16 @@ def print_report(text: str) -> None:
             where="standard output",
             hint="redirect it to where there is room",
         ) from error
+
+
+def _spelt(text: str, stream: TextIO) -> str:
+    """`text` with the signs that the stream's encoding lacks written in ASCII."""
+    try:
+        "→↔…×".encode(stream.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        for sign, plain in (("→", "->"), ("↔", "<->"), ("…", "..."), ("×", "x")):
+            text = text.replace(sign, plain)
+    return text
 
 
 def print_error(message: str) -> None:

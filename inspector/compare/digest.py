@@ -28,6 +28,9 @@ from inspector.facts.model import (
     Value,
 )
 
+MOST_NESTED = 100
+"""Functions that call each other in a row; what lies deeper equals nothing."""
+
 
 def same_function(
     models: tuple[Model, Model], inputs: Sequence[Pair], outputs: Sequence[Pair]
@@ -93,6 +96,7 @@ class _Digester:
         self._model = model
         self._functions: dict[int, str] = {}
         self._unknown = count()
+        self._nested = 0
         self._own_name = secrets.token_hex(8)
 
     def outputs(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
@@ -160,7 +164,10 @@ class _Digester:
 
     def function(self, function: Function) -> str:
         key = id(function)
+        if key not in self._functions and self._nested >= MOST_NESTED:
+            return f"too deep {self._own_name} {next(self._unknown)}"
         if key not in self._functions:
+            self._nested += 1
             # Set first: a function that calls itself is an error elsewhere, not a hang here.
             self._functions[key] = "itself"
             known = {name: _hash("argument", at) for at, name in enumerate(function.inputs)}
@@ -170,6 +177,7 @@ class _Digester:
                 sorted(function.opsets.items()),
                 *(self._of(name, known) for name in function.outputs),
             )
+            self._nested -= 1
         return self._functions[key]
 
     def _attribute(self, value: Attribute, known: Mapping[str, str], depth: int) -> str:

@@ -23,7 +23,7 @@ def missing_on_right(layer: Layer, found: Correspondence) -> Candidate:
     before = found.past_left(layer.inputs[0]) if layer.inputs else ""
     return Candidate(
         kind=CauseKind.MISSING,
-        what=layer.op,
+        what=layer.written,
         left_where=layer.shown,
         right_where=behind(found.right_of(before), found.right),
         left="present",
@@ -39,7 +39,7 @@ def missing_on_left(layer: Layer, found: Correspondence) -> Candidate:
     before = found.past_right(layer.inputs[0]) if layer.inputs else ""
     return Candidate(
         kind=CauseKind.MISSING,
-        what=layer.op,
+        what=layer.written,
         left_where=behind(found.left_of(before), found.left),
         right_where=layer.shown,
         left="missing",

@@ -198,14 +198,14 @@ def wiring_difference(a: Layer, b: Layer, found: Correspondence) -> Candidate | 
 
 def _in_words(pair: StoredPair) -> tuple[str, str]:
     if pair.left is None or pair.right is None:
-        return ("present", "missing") if pair.right is None else ("missing", "present")
+        return ("present", "missing") if pair.right is None else ("missing", "present on the right")
     left, right = (str(list(each.tensor.dims)) for each in (pair.left, pair.right))
     match pair.relation:
         case Relation.REORDERED:
-            return left, "the same values in another order"
+            return left, "the same values in another order on the right"
         case Relation.SHAPES:
             return left, right
         case Relation.ROUNDED:
             return left, f"the same values rounded, up to {pair.max_abs:.3g} away"
         case _:
-            return left, f"values up to {pair.max_abs:.3g} away"
+            return left, f"values up to {pair.max_abs:.3g} away on the right"

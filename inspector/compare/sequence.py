@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from inspector.compare.reduction import is_reduction, operator
 from inspector.compare.view import View, commutes, first_output
 from inspector.facts.model import Node, Tensor
 
@@ -73,7 +74,9 @@ class _Sequence:
             inputs = [digests.get(name, "") for name in self._view.dynamic_inputs(node)]
             if commutes(node):
                 inputs.sort()
-            tensors = [t for n in node.inputs if (t := self._view.stored(n)) is not None]
+            stored = (self._view.stored(name) for name in node.inputs)
+            # Axes and shapes are written as inputs by one exporter, as attributes by another.
+            tensors = [each for each in stored if each is not None and each.is_float]
             sizes = max((each.elements for each in tensors), default=0)
             ends = [self._ends(each) for each in tensors] if contents else []
             text = repr((_op(node), sizes, ends, inputs))
@@ -91,4 +94,6 @@ class _Sequence:
 
 def _op(node: Node) -> str:
     """The operator as the digest sees it: a Gemm and a MatMul are one."""
+    if is_reduction(node):
+        return f":{operator(node)}"
     return "Dense" if node.op_type in ("Gemm", "MatMul") else f"{node.domain}:{node.op_type}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from inspector.compare import reduction
 from inspector.compare.attributes import words_of
 from inspector.compare.digest import digest_of_tensor
 from inspector.compare.layout import Flat, Layouts
@@ -64,9 +65,14 @@ class Layer:
     node_fact: Node
 
     @property
+    def written(self) -> str:
+        """The operator as the file has it; `op` is what it comes down to."""
+        return self.op if self.op == "Dense" else self.node_fact.op_type
+
+    @property
     def shown(self) -> str:
         """How messages name it."""
-        return f"{self.op} {self.label!r}" if self.label else self.op
+        return f"{self.written} {self.label!r}" if self.label else self.written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +140,9 @@ class _Builder:
         op = "Dense" if dense else node.op_type
         stored, inline = self._stored_inputs(node, dense=dense, bias=bias)
         attributes = {**self._attributes(node, dense=dense), **inline}
+        if reduction.is_reduction(node):
+            op = reduction.operator(node)
+            attributes = self._reduced(node, attributes)
         return Layer(
             op=op,
             domain="" if node.is_standard else node.domain,
@@ -210,6 +219,19 @@ class _Builder:
             dims=known.dims if known is not None else None,
             weight=self._view.stored(node.input(1)) if node.op_type in CONVOLUTIONS else None,
             outer=self._outer(node),
+        )
+
+    def _reduced(self, node: Node, attributes: Mapping[str, str]) -> dict[str, str]:
+        """A reduction's attributes, free of how they are written."""
+        known = self._view.graph.values.get(node.input(0))
+        stored = self._view.stored(node.input(1))
+        given = None if stored is None else self._view.model.weights.load(stored).reshape(-1)
+        return reduction.attributes(
+            node,
+            attributes,
+            axes=self._layouts.axes.get(node.input(0)),
+            dims=known.dims if known is not None else None,
+            given=None if given is None else [int(each) for each in given],
         )
 
     def _outer(self, node: Node) -> dict[str, str]:

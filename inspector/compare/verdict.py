@@ -59,11 +59,11 @@ def judge(
     if accounted and (within_floor or not asked):
         return Judgement(
             verdict=Verdict.EQUIVALENT,
-            reason="outputs agree within the rounding floor, and every parameter and operator "
-            "has its counterpart",
+            reason="outputs agree within rounding, and every parameter and operator has its "
+            "counterpart",
         )
     why = "parameters or structure differ" if not accounted else "only by the tolerance asked for"
-    limit = "the tolerance asked for" if asked else "the rounding floor"
+    limit = "the tolerance asked for" if asked else "rounding"
     return Judgement(verdict=Verdict.AGREES, reason=f"outputs agree within {limit}, but {why}")
 
 

@@ -41,7 +41,15 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         use = role_of(uses)
         if not scope and name in known:
             use = _reconciled(known[name], use, notes)
-        counted.append(CountedTensor(tensor=tensor, scope=scope, role=use.role, why=use.why))
+        counted.append(
+            CountedTensor(
+                tensor=tensor,
+                scope=scope,
+                role=use.role,
+                why=use.why,
+                synthetic=not scope and name in known and known[name].synthetic,
+            )
+        )
     learned, statistics, constants, unknown = (
         _elements(counted, role)
         for role in (Role.LEARNED, Role.STATISTIC, Role.CONSTANT, Role.UNKNOWN)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from struct import pack
 
 from inspector.facts.model import Scope, Tensor
 
@@ -55,6 +56,15 @@ class Parameter:
     reason: str = ""
 
 
+def _shortest(value: float) -> float:
+    """The number with the fewest digits that is the same float32."""
+    for digits in range(1, 9):
+        short = float(f"{value:.{digits}g}")
+        if pack("f", short) == pack("f", value):
+            return short
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchNorm:
     """One BatchNorm; (`scope`, `name`) is unique within its model.
@@ -83,7 +93,7 @@ class BatchNorm:
     @property
     def torch_momentum(self) -> float:
         """The same momentum as PyTorch writes it, free of float32 noise (0.9 gives 0.1)."""
-        return float(f"{1.0 - self.momentum:.7g}")
+        return float(f"{1.0 - _shortest(self.momentum):.7g}")
 
     @property
     def parameters(self) -> tuple[tuple[str, Parameter], ...]:

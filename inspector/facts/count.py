@@ -19,12 +19,16 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedTensor:
-    """A stored tensor with its role and why it has it."""
+    """A stored tensor with its role and why it has it.
+
+    `synthetic` says that the export wrote it: the framework has no such tensor.
+    """
 
     tensor: Tensor
     scope: Scope
     role: Role
     why: str
+    synthetic: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,13 +52,22 @@ def write_comparison(fact: Comparison, page: Page) -> None:
 
 def _causes(fact: Comparison, page: Page) -> None:
     proved = sum(each.proof is Proof.NECESSARY for each in fact.causes)
-    how = "each proved by patching it and running again" if proved == len(fact.causes) else ""
-    page.heading("Causes", how or f"{proved} of {len(fact.causes)} proved")
+    reasons = {each.reason for each in fact.causes}
+    # One reason that holds for all is said once.
+    shared = reasons.pop() if not proved and len(reasons) == 1 else ""
+    if proved == len(fact.causes):
+        page.heading("Causes", "each proved by patching it and running again")
+    elif proved:
+        page.heading("Causes", f"{proved} of {len(fact.causes)} proved")
+    else:
+        page.heading("Differences found, none proved to be the cause")
+    if shared:
+        page.line((printable(shared), DOUBT), indent=2, hang=2)
     for at, each in enumerate(fact.causes, 1):
         page.line((f"{at} ", HEAD), *_sentence(each), indent=2, hang=2)
         if each.effect is not None:
             page.line((f"this alone moves the outputs by {number(each.effect)}", FAINT), indent=4)
-        elif each.reason:
+        elif each.reason and not shared:
             page.line((f"not proved: {printable(each.reason)}", DOUBT), indent=4, hang=2)
     if fact.explained_to is not None:
         page.line(
@@ -78,6 +87,8 @@ def _sentence(cause: Cause) -> list[Span]:
             return [(f"{cause.what} missing on the right", HEAD), f": {names[0]}, {names[1]}"]
         case CauseKind.MISSING:
             return [(f"{cause.what} missing on the left", HEAD), f": {names[0]}, {names[1]}"]
+        case CauseKind.PARAMETER if not cause.right.startswith("["):
+            return [(f"{cause.what} {left}: {right}", HEAD), f", in {where}"]
         case _:
             what = printable(cause.what)
             return [(f"{what} {left} against {right}", HEAD), f" in {where}"]
@@ -108,15 +119,18 @@ def _measures(each: PairedOutput) -> list[tuple[str, list[Span]]]:
             "largest difference",
             [
                 (number(far.max_abs), style),
-                f"  at {place}: {far.left_at:.6g} against {far.right_at:.6g}"
+                f"  at {place}: {far.left_at:.9g} against {far.right_at:.9g}"
                 if far.max_abs
                 else "",
             ],
         ),
         ("rounding floor", [f"{number(each.floor)}, tolerance {number(each.tolerance)}"]),
         (
-            "scale",
-            [f"{number(far.scale)} (standard deviation), mean difference {number(far.mean_abs)}"],
+            "spread",
+            [
+                f"{number(far.scale)} (standard deviation of the left output), "
+                f"mean difference {number(far.mean_abs)}"
+            ],
         ),
     ]
     if far.top1 is not None:

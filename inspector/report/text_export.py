@@ -13,6 +13,8 @@ def write_export(fact: Export, page: Page) -> None:
     totals, check = manifest.totals, manifest.verification
     page.line(("wrote ", GOOD), (printable(fact.path), NAME))
     kept = many(len(manifest.batchnorms), "native BatchNormalization node")
+    if not manifest.batchnorms:
+        kept = "none with stored statistics in this model"
     beside = "non-trainable" if manifest.framework == "keras" else "in buffers"
     rows: list[tuple[str, list[Span]]] = [
         ("file", [f"{size(fact.size)}, opset {fact.opset}"]),
@@ -25,14 +27,15 @@ def write_export(fact: Export, page: Page) -> None:
     ]
     if check is not None:
         sizes = " and ".join(map(str, check.batch_sizes))
-        rows[2][1].append(f"; {check.bitwise} of {check.of} tensors equal in every bit")
+        if check.of:
+            rows[2][1].append(f"; {check.bitwise} of {check.of} tensors equal in every bit")
         rows.append(
             (
                 "verified",
                 [
                     f"ONNX Runtime within {number(check.max_abs)} of the framework "
-                    f"({number(check.relative)} of the output's scale; rounding floor "
-                    f"{number(check.floor)}), batches of {sizes}"
+                    f"({number(check.relative)} of the output's spread), where rounding explains "
+                    f"up to {number(check.tolerance)}; batches of {sizes}"
                 ],
             )
         )

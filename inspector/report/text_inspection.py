@@ -49,8 +49,8 @@ def _origin(manifest: Manifest) -> list[tuple[str, list[Span]]]:
             (
                 "verified",
                 [
-                    f"within {number(check.max_abs)} of the framework's own output "
-                    f"(rounding floor {number(check.floor)})"
+                    f"within {number(check.max_abs)} of the framework's own output, "
+                    f"where rounding explains up to {number(check.tolerance)}"
                 ],
             )
         )
@@ -126,6 +126,9 @@ def _norm(each: InspectedNorm, page: Page) -> None:
 
 def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> None:
     """What the table has no room or no number for."""
+    if norm.momentum == 1.0:
+        words = "momentum 1 is PyTorch's 0, or its None (a cumulative average)"
+        page.line((words, FAINT), indent=9, hang=2)
     for label, value, room in (("epsilon", norm.epsilon, 9), ("momentum", norm.momentum, 6)):
         if len(shortest(value)) > room:
             page.line((f"{label}: {shortest(value)} in full", FAINT), indent=9)
@@ -177,14 +180,15 @@ def _totals(count: Count, page: Page) -> None:
         f"  {'ONNX':<10}{onnx.float_initializer_elements:>14,}  ",
         ("float initializer elements", FAINT),
     )
-    page.line(
-        f"{keras.total:,} (Keras) = {torch.parameters:,} (PyTorch) + "
-        f"{torch.buffers:,} running mean and var",
-        indent=2,
-    )
+    if torch.buffers:
+        page.line(
+            f"{keras.total:,} (Keras) = {torch.parameters:,} (PyTorch) + "
+            f"{torch.buffers:,} running mean and var",
+            indent=2,
+        )
     if torch.num_batches_tracked:
         page.line(
-            f"PyTorch also keeps {torch.num_batches_tracked:,} num_batches_tracked, "
+            f"PyTorch would also keep {torch.num_batches_tracked:,} num_batches_tracked, "
             "which ONNX never stores",
             indent=2,
         )
@@ -193,10 +197,20 @@ def _totals(count: Count, page: Page) -> None:
 
 def _rest(count: Count, page: Page) -> None:
     """What the file stores that is no parameter, and what cannot be told."""
-    if count.constants:
-        tensors = [each for each in count.tensors if each.role is Role.CONSTANT]
+    made = [each for each in count.tensors if each.synthetic]
+    if made:
         page.line(
-            f"{many(count.constants, 'element')} in {many(len(tensors), 'tensor')} "
+            f"{many(sum(each.tensor.elements for each in made), 'element')} in "
+            f"{many(len(made), 'tensor')} were written by the export (ones or zeros for an absent "
+            "scale or B); the framework has no such tensor",
+            indent=2,
+            hang=2,
+        )
+    tensors = [e for e in count.tensors if e.role is Role.CONSTANT and not e.synthetic]
+    if tensors:
+        page.line(
+            f"{many(sum(e.tensor.elements for e in tensors), 'element')} in "
+            f"{many(len(tensors), 'tensor')} "
             "are constants (shapes, axes, scalars) and no parameters",
             indent=2,
         )

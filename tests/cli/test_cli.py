@@ -57,7 +57,7 @@ def test_colour_only_where_it_is_asked_for(run, net):
 def test_streams_that_know_ascii_alone(run, net):
     ran = run(net, encoding="ascii")
     assert ran.code == 0
-    assert "input ? BatchNorm ? output" in ran.out
+    assert "input -> BatchNorm -> output" in ran.out
 
 
 BROKEN = {

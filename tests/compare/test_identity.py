@@ -348,3 +348,16 @@ def test_untaken_branches_that_differ_are_not_equivalent(compare: Compare) -> No
     found = compare(model(0.1), model(0.2))
     assert found.verdict is Verdict.AGREES
     assert [each.what for each in found.harmless] == ["else_branch"]
+
+
+def test_functions_that_call_each_other_in_a_long_row_end(tmp_path: object) -> None:
+    calls = "".join(
+        f' <opset_import: ["" : 17, "local" : 1], domain: "local"> f{at} (x) => (y)'
+        f" {{ y = local.f{at + 1}(x) }}"
+        for at in range(600)
+    )
+    last = ' <opset_import: ["" : 17], domain: "local"> f600 (x) => (y) { y = Relu(x) }'
+    deep = graph("y = local.f0(x)") + calls + last
+    assert digest_of(deep, tmp_path) != digest_of(deep, tmp_path)
+    shallow = graph("y = local.f550(x)") + calls + last
+    assert digest_of(shallow, tmp_path) == digest_of(shallow, tmp_path)

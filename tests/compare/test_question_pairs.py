@@ -235,7 +235,7 @@ def test_a_change_without_effect_is_listed_and_no_cause(compare: Compare) -> Non
     found = compare(keras_like(dead), torch_like(wrong))
     assert found.verdict is Verdict.AGREES
     assert [(each.kind, each.what) for each in found.harmless] == [(CauseKind.PARAMETER, "kernel")]
-    assert found.harmless[0].right == "values up to 1 away"
+    assert found.harmless[0].right == "values up to 1 away on the right"
     with_harm = compare(keras_like(dead), torch_like(wrong.but(epsilon=1e-5)))
     assert with_harm.verdict is Verdict.DIFFERENT
     assert causes(with_harm) == [(CauseKind.EPSILON, "epsilon")]
