@@ -50,7 +50,7 @@ OutputOption = Annotated[
 ]
 OpsetOption = Annotated[
     int | None,
-    typer.Option("--opset", help="ONNX operator set; the newest that works where left out."),
+    typer.Option("--opset", help="ONNX operator set; 18 where left out."),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.")]
 
@@ -93,11 +93,19 @@ def compare(
     ] = False,
     atol: Annotated[
         float | None,
-        typer.Option("--atol", min=0.0, help="Absolute tolerance, in place of the measured one."),
+        typer.Option(
+            "--atol",
+            min=0.0,
+            help="Absolute tolerance instead of the measured one; alone it sets --rtol to 0.",
+        ),
     ] = None,
     rtol: Annotated[
         float | None,
-        typer.Option("--rtol", min=0.0, help="Relative tolerance, in place of the measured one."),
+        typer.Option(
+            "--rtol",
+            min=0.0,
+            help="Relative tolerance, to the larger of the two; alone it sets --atol to 0.",
+        ),
     ] = None,
     layout: Annotated[
         str | None,
