@@ -119,7 +119,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=100, help="pairs of each kind")
     count = parser.parse_args().pairs
-    print(f"{'pairs, in floors':26}{'median':>9}{'99 %':>9}{'largest':>9}  verdicts")
+    print("of the wrong pairs, the 1 % and the smallest stand in place of the 99 % and the largest")
+    print(f"{'pairs, in floors':26}{'median':>12}{'99 %':>12}{'largest':>12}  verdicts")
     with tempfile.TemporaryDirectory() as folder:
         for name, matched, wrong in kinds():
             for words, make in ((name, matched), ("  epsilon alone wrong", wrong)):
@@ -133,7 +134,7 @@ def report(words: str, seen: list[Seen]) -> None:
     counts = ", ".join(f"{sum(v == e.verdict for e in seen)} {v}" for v in verdicts)
     edge = np.percentile(floors, 99 if words[0] != " " else 1)
     end = floors.max() if words[0] != " " else floors.min()
-    print(f"{words:26}{np.median(floors):9.2f}{edge:9.2f}{end:9.2f}  {counts}", flush=True)
+    print(f"{words:26}{np.median(floors):12.2f}{edge:12.2f}{end:12.2f}  {counts}", flush=True)
 
 
 if __name__ == "__main__":
