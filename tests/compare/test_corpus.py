@@ -9,6 +9,7 @@ import csv
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inspector.errors import InspectorError
@@ -113,6 +114,9 @@ def test_another_epsilon_is_never_equivalent(epsilon: float, tmp_path: Path) -> 
         if not norms:
             continue
         kept = [each for each in norms[0].attribute if each.name != "epsilon"]
+        had = [each.f for each in norms[0].attribute if each.name == "epsilon"] or [1e-5]
+        if np.float32(had[0]) == np.float32(epsilon):
+            continue
         del norms[0].attribute[:]
         norms[0].attribute.extend([*kept, onnx.helper.make_attribute("epsilon", epsilon)])
         path = tmp_path / "changed.onnx"
