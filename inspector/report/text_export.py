@@ -28,7 +28,9 @@ def write_export(fact: Export, page: Page) -> None:
     if check is not None:
         sizes = " and ".join(map(str, check.batch_sizes))
         if check.of:
-            rows[2][1].append(f"; {check.bitwise} of {check.of} tensors equal in every bit")
+            rows[2][1].append(
+                f"; {check.bitwise} of {check.of} tensors equal to the framework's in every bit"
+            )
         rows.append(
             (
                 "verified",
