@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from inspector.compare.causes import Differences
 from inspector.compare.floor import FLOORS
 from inspector.compare.outputs import Measured
+from inspector.compare.run import Array
 from inspector.facts.comparison import PairedOutput, Verdict
 
 BLIND = 0.1
@@ -54,6 +57,12 @@ def judge(
         return Judgement(
             verdict=Verdict.AGREES, reason=f"outputs agree row by row, but {measured.limited}"
         )
+    if _never_moves(measured):
+        return Judgement(
+            verdict=Verdict.AGREES,
+            reason="outputs agree, but they are the same whatever is fed: these inputs cannot "
+            "show a difference in front of them",
+        )
     within_floor = all(each.difference.max_abs <= FLOORS * each.floor for each in outputs)
     accounted = differences.parameters.accounted_for and not differences.candidates
     if accounted and (within_floor or not asked):
@@ -65,6 +74,26 @@ def judge(
     why = "parameters or structure differ" if not accounted else "only by the tolerance asked for"
     limit = "the tolerance asked for" if asked else "rounding"
     return Judgement(verdict=Verdict.AGREES, reason=f"outputs agree within {limit}, but {why}")
+
+
+def _never_moves(measured: Measured) -> bool:
+    """Whether no output depends on the inputs, as far as they were fed: a dead network."""
+    for each in measured.outputs:
+        rows = [
+            row
+            for batch in measured.left_results
+            for row in (batch[each.left] if batch[each.left].ndim else [batch[each.left]])
+        ]
+        if len(rows) < 2 or not all(_same(row, rows[0], FLOORS * each.floor) for row in rows[1:]):
+            return False
+    return bool(measured.outputs) and any(each.left.values for each in measured.batches)
+
+
+def _same(row: Array, first: Array, tolerance: float) -> bool:
+    if row.shape != first.shape or row.dtype.kind != "f":
+        return bool(np.array_equal(row, first))
+    apart = np.abs(row.astype(np.float64) - first.astype(np.float64))
+    return bool(apart.max(initial=0.0) <= tolerance)
 
 
 def _differs(output: PairedOutput) -> bool:

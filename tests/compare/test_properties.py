@@ -50,7 +50,8 @@ def test_two_exports_of_any_size_are_never_different(
     net = net_of(size, seed).but(softmax=softmax)
     found = compare(keras_like(net), torch_like(net))
     # A dead network's outputs are constant, which proves nothing and is said.
-    assert found.verdict in (Verdict.EQUIVALENT, Verdict.UNDECIDED), found.reason
+    dead = found.verdict is Verdict.AGREES and "whatever is fed" in found.reason
+    assert dead or found.verdict in (Verdict.EQUIVALENT, Verdict.UNDECIDED), found.reason
 
 
 @few
