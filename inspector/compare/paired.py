@@ -10,8 +10,9 @@ from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
 from inspector.compare.order import captured
 from inspector.compare.parameters import Relation, StoredPair, as_stored, normal
-from inspector.compare.structure import Layer, Network
+from inspector.compare.structure import Layer
 from inspector.compare.view import COMMUTATIVE
+from inspector.facts.batchnorm import DEFAULT_EPSILON, DEFAULT_MOMENTUM, is_training
 from inspector.facts.comparison import CauseKind
 from inspector.facts.model import Attribute, AttributeReference, Graph, Tensor
 from inspector.facts.patch import InsertAfter, Patch, SetAttribute, SetInput, SetOutputCount
@@ -26,7 +27,9 @@ def is_batchnorm(layer: Layer) -> bool:
 
 def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
     """Epsilon and training mode of two BatchNorms."""
-    left, right = (np.float32(n.node_fact.float_attribute("epsilon", 1e-5)) for n in (a, b))
+    left, right = (
+        np.float32(n.node_fact.float_attribute("epsilon", DEFAULT_EPSILON)) for n in (a, b)
+    )
     if left != right:
         yield Candidate(
             kind=CauseKind.EPSILON,
@@ -37,7 +40,10 @@ def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Cand
             right=str(right),
             patches=(SetAttribute(node=b.node, name="epsilon", value=float(left)),),
         )
-    trains = _trains(a, found.left), _trains(b, found.right)
+    trains = (
+        is_training(a.node_fact, found.left.model.opset),
+        is_training(b.node_fact, found.right.model.opset),
+    )
     if trains[0] != trains[1]:
         words = {True: "normalises by the batch (training)", False: "uses stored statistics"}
         patches = _mode_patches(b, found, train=trains[0])
@@ -66,18 +72,11 @@ def _mode_patches(b: Layer, found: Correspondence, *, train: bool) -> tuple[Patc
     return () if train or opset < 7 else (SetOutputCount(node=b.node, count=1),)
 
 
-def _trains(layer: Layer, network: Network) -> bool:
-    opset = network.model.opset
-    if opset < 7:
-        return layer.node_fact.int_attribute("is_test", 0) == 0
-    if opset < 14:
-        return len([name for name in layer.node_fact.outputs if name]) > 1
-    return layer.node_fact.int_attribute("training_mode", 0) != 0
-
-
 def momentum_note(a: Layer, b: Layer) -> str | None:
     """A sentence where the momentum of two BatchNorms differs: it never changes a verdict."""
-    left, right = (np.float32(n.node_fact.float_attribute("momentum", 0.9)) for n in (a, b))
+    left, right = (
+        np.float32(n.node_fact.float_attribute("momentum", DEFAULT_MOMENTUM)) for n in (a, b)
+    )
     if left == right:
         return None
     torch = [f"{1.0 - float(each):.4g}" for each in (left, right)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from struct import pack
 
-from inspector.facts.model import Scope, Tensor
+from inspector.facts.model import Node, Scope, Tensor
 
 
 class Form(StrEnum):
@@ -54,6 +54,24 @@ class Parameter:
     origin: Origin
     tensor: Tensor | None
     reason: str = ""
+
+
+DEFAULT_EPSILON = 9.999999747378752e-06  # float32(1e-5), the default in every opset
+DEFAULT_MOMENTUM = 0.8999999761581421  # float32(0.9), likewise
+
+
+def is_training(node: Node, opset: int) -> bool:
+    """Whether a BatchNormalization node normalises by the batch, by its opset's own rules.
+
+    Opsets 1 and 6 train unless `is_test` is set; 7 to 13 where the extra outputs are asked for;
+    from 14 on `training_mode` says so. Drafts of 12 and 14 took it as a sixth input
+    (https://github.com/onnx/onnx/pull/3333): there, too, the extra outputs tell.
+    """
+    if opset < 7:
+        return node.int_attribute("is_test", 0) == 0
+    if opset < 14 or node.input(5):
+        return sum(bool(name) for name in node.outputs) > 1
+    return node.int_attribute("training_mode", 0) != 0
 
 
 def _shortest(value: float) -> float:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from inspector.facts.batchnorm import BatchNorm, Certainty, Form, Norms, Origin, Parameter
+from inspector.facts.batchnorm import (
+    DEFAULT_EPSILON,
+    DEFAULT_MOMENTUM,
+    BatchNorm,
+    Certainty,
+    Form,
+    Norms,
+    Origin,
+    Parameter,
+    is_training,
+)
 from inspector.facts.model import Model, Node, Scope
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
-
-DEFAULT_EPSILON = 9.999999747378752e-06  # float32(1e-5), the default in every opset
-DEFAULT_MOMENTUM = 0.8999999761581421  # float32(0.9), likewise
 
 _FOLDS_INTO = ("Conv", "ConvTranspose", "Gemm")
 
@@ -58,20 +65,6 @@ def _batchnorm(node: Node, place: Place) -> BatchNorm:
         foldable_into=None if training or lost or channels is None else _foldable(node, place),
         output=node.outputs[0] if node.outputs else "",
     )
-
-
-def is_training(node: Node, opset: int) -> bool:
-    """Whether a BatchNormalization node normalises by the batch, by its opset's own rules.
-
-    Opsets 1 and 6 train unless `is_test` is set; 7 to 13 where the extra outputs are asked for;
-    from 14 on `training_mode` says so. Drafts of 12 and 14 took it as a sixth input
-    (https://github.com/onnx/onnx/pull/3333): there, too, the extra outputs tell.
-    """
-    if opset < 7:
-        return node.int_attribute("is_test", 0) == 0
-    if opset < 14 or node.input(5):
-        return sum(bool(name) for name in node.outputs) > 1
-    return node.int_attribute("training_mode", 0) != 0
 
 
 def _parameter(value: str, place: Place) -> Parameter:
