@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from inspector.errors import UndecidedError, UnreadableError
-from inspector.facts.comparison import Verdict
-from inspector.facts.inspection import InspectedNorm, Inspection
-from inspector.facts.manifest import KEY, Manifest
 
 if TYPE_CHECKING:
     from inspector.facts.comparison import Comparison
+    from inspector.facts.inspection import Inspection
+    from inspector.facts.manifest import Manifest
     from inspector.facts.model import Model
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -23,24 +22,28 @@ def _silently(stage: str) -> None:
     """Progress for callers that want none."""
 
 
-def inspect_file(path: Path) -> Inspection:
+def inspect_file(path: Path, *, external_dirs: Sequence[Path] = ()) -> Inspection:
     """Read a model, recognise its BatchNorms and count its parameters.
 
     Parameters
     ----------
     path
         An ONNX file.
+    external_dirs
+        Folders in which its data files may lie beside its own.
 
     Raises
     ------
     inspector.errors.UnreadableError
         It is no readable ONNX model.
     """
-    model = _opened(path)
+    model = _opened(path, external_dirs)
     from inspector.count import count_parameters
-    from inspector.recognise import find_batchnorms, measure
+    from inspector.facts.inspection import InspectedNorm, Inspection
+    from inspector.recognise import find_batchnorms, measure_all
 
     norms = find_batchnorms(model)
+    values = measure_all(norms.batchnorms, model)
     manifest, notes = _manifest(model)
     return Inspection(
         path=model.path,
@@ -52,7 +55,8 @@ def inspect_file(path: Path) -> Inspection:
         outputs=model.graph.outputs,
         nodes=len(model.graph.nodes),
         norms=tuple(
-            InspectedNorm(norm=norm, values=measure(norm, model)) for norm in norms.batchnorms
+            InspectedNorm(norm=norm, values=found)
+            for norm, found in zip(norms.batchnorms, values, strict=True)
         ),
         count=count_parameters(model, norms, manifest),
         manifest=manifest,
@@ -60,7 +64,7 @@ def inspect_file(path: Path) -> Inspection:
     )
 
 
-def _opened(path: Path) -> Model:
+def _opened(path: Path, external_dirs: Sequence[Path]) -> Model:
     """An open model; a mistyped path is answered before onnx is imported."""
     from pathlib import Path as FilePath
 
@@ -69,11 +73,15 @@ def _opened(path: Path) -> Model:
     check_is_file(FilePath(path))
     from inspector.read.open import open_model
 
-    return open_model(path)
+    return open_model(path, external_dirs=external_dirs)
 
 
 def _manifest(model: Model) -> tuple[Manifest | None, tuple[str, ...]]:
     """The export's manifest, where the file carries one that can be read."""
+    if not model.metadata:
+        return None, ()
+    from inspector.facts.manifest import KEY, Manifest
+
     text = model.metadata.get(KEY)
     if text is None:
         return None, ()
@@ -85,10 +93,15 @@ def _manifest(model: Model) -> tuple[Manifest | None, tuple[str, ...]]:
 
 def _remarks(model: Model) -> tuple[str, ...]:
     """What a reader of the report has to know about the file itself."""
-    found = []
+    found = list(model.notes)
     if model.missing_data:
-        files = ", ".join(repr(name) for name in model.missing_data)
-        found.append(f"values are unknown where data files are missing: {files}")
+        from inspector.read.external import listed_missing
+
+        found.append(
+            "values are unknown where data files are missing: "
+            f"{listed_missing(model.missing_data)}; put them beside the model, or name their "
+            "folder with --external-dir"
+        )
     if not model.graph.nodes:
         found.append("the graph has no nodes")
     if not model.opsets:
@@ -104,6 +117,7 @@ def compare_files(
     rtol: float | None = None,
     layout: str | None = None,
     seed: int = 0,
+    external_dirs: Sequence[Path] = (),
     progress: Progress = _silently,
 ) -> Comparison:
     """Run two models on the same inputs and say whether they are one function, and if not, why.
@@ -118,6 +132,8 @@ def compare_files(
         Input layouts as ``LEFT:RIGHT`` or ``same``, where the graphs do not tell them.
     seed
         Of the random inputs.
+    external_dirs
+        Folders in which data files may lie beside the models' own.
     progress
         Called with the name of each stage.
 
@@ -140,10 +156,11 @@ def compare_files(
     from inspector.compare.result import decided, undecided
     from inspector.compare.structure import build_both
     from inspector.compare.verdict import judge
-    from inspector.write.patch import patched
+    from inspector.facts.comparison import Verdict
+    from inspector.write.patch import patched, runnable
 
     progress("reading both models")
-    models = _prepared(left), _prepared(right)
+    models = _prepared(left, external_dirs), _prepared(right, external_dirs)
     asked = asked_tolerance(atol, rtol)
     differences = None
     try:
@@ -158,6 +175,7 @@ def compare_files(
             models,
             inputs,
             outputs,
+            sources=(runnable(models[0]), runnable(models[1])),
             seed=seed,
             asked=asked,
             doubt=bool(differences.candidates),
@@ -181,14 +199,14 @@ def compare_files(
         return undecided(models, Verdict.UNDECIDED, str(error), seed, differences)
 
 
-def _prepared(path: Path) -> Model:
+def _prepared(path: Path, external_dirs: Sequence[Path]) -> Model:
     """A model with everything written out that comparing needs, and all its data in place."""
     from inspector.compare.order import in_order
     from inspector.read.external import data_files_missing
     from inspector.read.schema import with_default_attributes
     from inspector.read.shapes import with_inferred_shapes
 
-    model = _opened(path)
+    model = _opened(path, external_dirs)
     if model.missing_data:
         raise data_files_missing(model.missing_data, model.path)
     return in_order(with_default_attributes(with_inferred_shapes(model)))

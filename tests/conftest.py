@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import os
 import sys
@@ -56,8 +57,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
             patch.setattr(sys, "argv", ["bninspect", *map(os.fspath, map(_arg, args))])
             patch.setattr(sys, "stdout", streams[0])
             patch.setattr(sys, "stderr", streams[1])
-            with pytest.raises(SystemExit) as exit:
-                main()
+            try:
+                with pytest.raises(SystemExit) as exit:
+                    main()
+            finally:
+                gc.enable()  # `main` may leave it off, and this process goes on
         for each in streams:
             each.flush()
         code = exit.value.code

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from inspector.cli.collector import collect_cycles
 from inspector.cli.group import DefaultGroup
 from inspector.cli.terminal import print_report, progress, wants_color, width
 from inspector.errors import UsageError
@@ -52,6 +53,14 @@ OpsetOption = Annotated[
     int | None,
     typer.Option("--opset", help="ONNX operator set; 18 where left out."),
 ]
+ExternalDirOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--external-dir",
+        metavar="DIR",
+        help="A folder that external data may be read from, beside the model's own; repeatable.",
+    ),
+]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.")]
 
 
@@ -73,12 +82,16 @@ def _common(
 
 
 @app.command(short_help="Show BatchNorms, and count parameters three ways.")
-def inspect(model: ModelArgument, format: FormatOption = Format.text) -> None:
+def inspect(
+    model: ModelArgument,
+    external_dir: ExternalDirOption = None,
+    format: FormatOption = Format.text,
+) -> None:
     """Show a model's BatchNorms and count its parameters in each framework's way."""
     from inspector.flows import inspect_file
     from inspector.report import render
 
-    fact = inspect_file(model)
+    fact = inspect_file(model, external_dirs=external_dir or ())
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
 
 
@@ -116,6 +129,7 @@ def compare(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")] = 0,
+    external_dir: ExternalDirOption = None,
     format: FormatOption = Format.text,
 ) -> None:
     """Run two models on the same inputs: are they one function or not, and why."""
@@ -123,9 +137,17 @@ def compare(
     from inspector.flows import compare_files
     from inspector.report import render
 
+    collect_cycles()
     with progress() as stage:
         fact = compare_files(
-            left, right, atol=atol, rtol=rtol, layout=layout, seed=seed, progress=stage
+            left,
+            right,
+            atol=atol,
+            rtol=rtol,
+            layout=layout,
+            seed=seed,
+            external_dirs=external_dir or (),
+            progress=stage,
         )
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
     raise typer.Exit(int(exit_code(fact.verdict, strict=strict)))
@@ -148,6 +170,7 @@ def export_keras(
     from inspector.export import export_keras as run
     from inspector.report import render
 
+    collect_cycles()
     with progress() as stage:
         fact = run(source, output, opset=opset, progress=stage)
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
@@ -178,6 +201,7 @@ def export_torch(
     from inspector.export import export_torch as run
     from inspector.report import render
 
+    collect_cycles()
     with progress() as stage:
         fact = run(source, output, input_shape=_shape(input_shape), opset=opset, progress=stage)
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))

@@ -40,7 +40,7 @@ def refuse_mistaken(args: list[str], commands: Iterable[str]) -> None:
             where=first,
             hint=f"did you mean `bninspect {meant}`?",
         )
-    files = [word for word in args if os.path.lexists(word)]
+    files = [word for word in args if os.path.isfile(word)]
     if len(files) > 1:
         raise UsageError(
             f"{len(files)} files are given, and inspect takes one",

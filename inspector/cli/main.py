@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from inspector.cli.app import app
+from inspector.cli.collector import leave_cycles
 from inspector.cli.terminal import print_error
 from inspector.errors import InspectorError
 
@@ -15,7 +15,10 @@ _DEFECT = 70
 
 
 def main() -> NoReturn:
-    """Run the command line; never returns."""
+    """Run the command line as what its process is for; never returns."""
+    leave_cycles()  # before anything large is imported
+    from inspector.cli.app import app
+
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # neither None nor what a test puts in its place
             # An arrow that a terminal cannot show is no reason to fail.

@@ -27,7 +27,7 @@ from inspector.compare.run import Array, Runner
 from inspector.errors import RunError, UndecidedError
 from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Model
-from inspector.facts.patch import Patch
+from inspector.facts.patch import Patch, Runnable
 
 MOST_HYPOTHESES = 27
 """Ways in which the axes of inputs may correspond, of which at most so many are run."""
@@ -88,6 +88,7 @@ def run_both(
     inputs: Sequence[Pair],
     outputs: Sequence[Pair],
     *,
+    sources: tuple[Path | Runnable, Path | Runnable],
     seed: int,
     asked: Tolerance | None,
     doubt: bool,
@@ -100,6 +101,8 @@ def run_both(
 
     Parameters
     ----------
+    sources
+        What ONNX Runtime opens in place of each model.
     doubt
         Whether the graphs differ, so that agreement has to be shown on more inputs.
 
@@ -109,7 +112,9 @@ def run_both(
         A model does not run, or the two cannot be fed the same inputs.
     """
     progress("loading both models")
-    both = _Both(models, inputs, outputs, seed=seed, asked=asked, progress=progress)
+    both = _Both(
+        models, inputs, outputs, sources=sources, seed=seed, asked=asked, progress=progress
+    )
     first: Measured | None = None
     failure: UndecidedError | None = None
     for orders in islice(product(*(each.permutations for each in inputs)), MOST_HYPOTHESES):
@@ -138,14 +143,16 @@ class _Both:
         inputs: Sequence[Pair],
         outputs: Sequence[Pair],
         *,
+        sources: tuple[Path | Runnable, Path | Runnable],
         seed: int,
         asked: Tolerance | None,
         progress: Callable[[str], None],
     ) -> None:
         self._models, self._inputs, self._outputs = models, inputs, outputs
         self._seed, self._asked, self._progress = seed, asked, progress
-        self._runners = [Runner(Path(each.path), name=each.path) for each in models]
-        self._plain = [Runner(Path(each.path), name=each.path, optimise=False) for each in models]
+        named = [(source, each.path) for source, each in zip(sources, models, strict=True)]
+        self._runners = [Runner(source, name=name) for source, name in named]
+        self._plain = [Runner(source, name=name, optimise=False) for source, name in named]
 
     def measured(self, orders: tuple[Axes, ...], *, more: bool = False) -> Measured:
         found = self._first_that_runs(orders, MORE_SIZES if more else BATCH_SIZES)
@@ -263,7 +270,7 @@ def experiment_on(
     model: Model,
     measured: Measured,
     *,
-    patched: Callable[[Model, Sequence[Patch]], bytes],
+    patched: Callable[[Model, Sequence[Patch]], Runnable],
     seed: int,
     progress: Callable[[str], None],
 ) -> Callable[[Sequence[Patch]], Trial]:

@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.errors import RunError, UndecidedError
+from inspector.facts.patch import Runnable
 
 Array: TypeAlias = NDArray[Any]
 Feeds: TypeAlias = Mapping[str, Array]
 
 _FATAL_ONLY = 4
 """ONNX Runtime's log level: failures reach us as exceptions, so its own lines only repeat them."""
+
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Where a model without a path has its data (onnxruntime_session_options_config_keys.h)."""
 
 _NOISE = (
     re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),
@@ -56,7 +60,7 @@ class Runner:
     Parameters
     ----------
     source
-        A model file whose data files have been checked already, or a serialised model.
+        A model file, a serialised model, or one with data files, which have been checked already.
     name
         What messages call the model.
     optimise
@@ -68,7 +72,9 @@ class Runner:
         ONNX Runtime refuses the model.
     """
 
-    def __init__(self, source: Path | bytes, *, name: str, optimise: bool = True) -> None:
+    def __init__(
+        self, source: Path | bytes | Runnable, *, name: str, optimise: bool = True
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -77,6 +83,10 @@ class Runner:
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
         )
+        if isinstance(source, Runnable):
+            if source.folder:
+                options.add_session_config_entry(_DATA_FOLDER, source.folder)
+            source = source.data
         self.name = name
         try:
             self._session = onnxruntime.InferenceSession(

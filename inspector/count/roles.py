@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from inspector.facts.count import Role
 from inspector.facts.model import Node, Tensor
@@ -84,6 +85,20 @@ def passes_on(node: Node, position: int) -> bool:
     return node.op_type in _MOVES_VALUES and (position == 0 or node.op_type == "Concat")
 
 
+@cache
+def fixed_use(op_type: str, position: int) -> Use | None:
+    """What numbers are at this input of an operator, where that is always the same."""
+    why = f"input {position} of {op_type}"
+    for role, inputs in (
+        (Role.STATISTIC, _STATISTIC_INPUTS),
+        (Role.CONSTANT, _CONSTANT_INPUTS),
+        (Role.LEARNED, _LEARNED_INPUTS),
+    ):
+        if position in inputs.get(op_type, ()):
+            return Use(role=role, why=why)
+    return None
+
+
 def use_of(
     node: Node, position: int, tensor: Tensor, *, behind: Node | None, as_numbers: bool
 ) -> Use:
@@ -96,15 +111,14 @@ def use_of(
     as_numbers
         Whether the values arrive as numbers to calculate with, whatever type they are stored in.
     """
+    use = fixed_use(node.op_type, position)
+    if use is not None and use.role is not Role.LEARNED:
+        return use
     why = f"input {position} of {node.op_type}"
-    if position in _STATISTIC_INPUTS.get(node.op_type, ()):
-        return Use(role=Role.STATISTIC, why=why)
-    if position in _CONSTANT_INPUTS.get(node.op_type, ()):
-        return Use(role=Role.CONSTANT, why=why)
     if not as_numbers and node.op_type not in _TAKES_INTEGERS:
         return Use(role=Role.CONSTANT, why=why)
-    if position in _LEARNED_INPUTS.get(node.op_type, ()):
-        return Use(role=Role.LEARNED, why=why)
+    if use is not None:
+        return use
     if node.op_type in _SCALES_OR_SHIFTS:
         return _scale_or_shift(node, behind, tensor, why)
     if node.is_standard and tensor.elements <= 1:
@@ -130,6 +144,8 @@ def arrives_as_numbers(node: Node, tensor: Tensor) -> bool:
 
 def role_of(uses: tuple[Use, ...]) -> Use:
     """One role from all uses: what is learned anywhere is learned."""
+    if len(uses) == 1:
+        return uses[0]
     for role in (Role.LEARNED, Role.STATISTIC, Role.UNKNOWN, Role.CONSTANT):
         for use in uses:
             if use.role is role:

@@ -7,8 +7,6 @@ buffers and counts none (https://docs.pytorch.org/docs/stable/generated/torch.nn
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import stored_tensors
 from inspector.facts.batchnorm import Norms
@@ -37,50 +35,45 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
     known = {each.name: each for each in manifest.tensors} if manifest else {}
     notes: list[str] = []
     counted = []
+    elements = dict.fromkeys(Role, 0)
+    float_initializers = 0
     for scope, name, tensor, uses in stored_tensors(model):
         use = role_of(uses)
-        if not scope and name in known:
-            use = _reconciled(known[name], use, notes)
+        source = known.get(name) if known and not scope else None
+        if source is not None:
+            use = _reconciled(source, use, notes)
+        elements[use.role] += tensor.elements
+        if tensor.storage is Storage.INITIALIZER and tensor.is_float:
+            float_initializers += tensor.elements
         counted.append(
             CountedTensor(
                 tensor=tensor,
                 scope=scope,
                 role=use.role,
                 why=use.why,
-                synthetic=not scope and name in known and known[name].synthetic,
+                synthetic=source is not None and source.synthetic,
             )
         )
-    learned, statistics, constants, unknown = (
-        _elements(counted, role)
-        for role in (Role.LEARNED, Role.STATISTIC, Role.CONSTANT, Role.UNKNOWN)
-    )
+    learned, statistics = elements[Role.LEARNED], elements[Role.STATISTIC]
     if manifest:
         notes.extend(_against_framework(manifest, learned, statistics))
     return Count(
         tensors=tuple(counted),
         learned=learned,
         statistics=statistics,
-        constants=constants,
-        unknown=unknown,
+        constants=elements[Role.CONSTANT],
+        unknown=elements[Role.UNKNOWN],
         keras=KerasTotals(total=learned + statistics, trainable=learned, non_trainable=statistics),
         torch=TorchTotals(
             parameters=learned, buffers=statistics, num_batches_tracked=_layers(norms)
         ),
         onnx=OnnxTotals(
             tensors=len(counted),
-            elements=sum(each.tensor.elements for each in counted),
-            float_initializer_elements=sum(
-                each.tensor.elements
-                for each in counted
-                if each.tensor.is_float and each.tensor.storage is Storage.INITIALIZER
-            ),
+            elements=sum(elements.values()),
+            float_initializer_elements=float_initializers,
         ),
         notes=tuple(notes),
     )
-
-
-def _elements(counted: Iterable[CountedTensor], role: Role) -> int:
-    return sum(each.tensor.elements for each in counted if each.role is role)
 
 
 def _reconciled(source: SourceTensor, use: Use, notes: list[str]) -> Use:

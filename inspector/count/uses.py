@@ -6,13 +6,12 @@ Cast, DequantizeLinear …), or as the argument of a function, has the role it h
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from inspector.count.roles import Use, arrives_as_numbers, passes_on, use_of
+from inspector.count.roles import Use, arrives_as_numbers, fixed_use, passes_on, use_of
 from inspector.facts.count import Role
-from inspector.facts.model import Function, Graph, Model, Node, Scope, Tensor
+from inspector.facts.model import Attribute, Function, Graph, Model, Node, Scope, Tensor
 
 MOST_STEPS = 64
 """Moving operators in a row; more of them stand in a circle."""
@@ -22,15 +21,23 @@ class Uses:
     """Finds the uses of stored values within one scope and the scopes inside it."""
 
     def __init__(self, nodes: Sequence[Node], outputs: Sequence[str], functions: Functions) -> None:
-        self._users: dict[str, list[tuple[Node, int]]] = defaultdict(list)
-        self._producers: dict[str, Node] = {}
-        self._outputs = frozenset(outputs)
-        self._functions = functions
+        users: dict[str, list[tuple[Node, int]]] = {}
+        producers: dict[str, Node] = {}
         for node in nodes:
             for position, name in enumerate(node.inputs):
-                if name:
-                    self._users[name].append((node, position))
-            self._producers.update({name: node for name in node.outputs if name})
+                if name in users:
+                    users[name].append((node, position))
+                else:
+                    users[name] = [(node, position)]
+            for name in node.outputs:
+                producers[name] = node
+        # The empty name stands for what is left out.
+        users.pop("", None)
+        producers.pop("", None)
+        self._users = users
+        self._producers = producers
+        self._outputs = frozenset(outputs)
+        self._functions = functions
 
     def of(
         self,
@@ -49,6 +56,12 @@ class Uses:
         entered
             Arguments of functions that this tensor was followed into: none is entered twice.
         """
+        users = self._users.get(value, ())
+        if len(users) == 1 and value not in self._outputs:
+            # Most tensors by far have one use that says it all.
+            (node, position), numbers = users[0], as_numbers or tensor.is_float
+            if numbers and (use := fixed_use(node.op_type, position)) is not None:
+                return (use,)
         entered = set() if entered is None else entered
         found: list[Use] = []
         pending, seen = [(value, as_numbers or tensor.is_float)], {value}
@@ -100,6 +113,8 @@ class Functions:
 
     def entry(self, node: Node, position: int) -> tuple[Uses, str] | None:
         """Where the input of a call goes on: the uses inside, and its name there."""
+        if not self._model.functions:
+            return None
         function = self._model.function(node)
         if function is None or position >= len(function.inputs):
             return None
@@ -134,7 +149,7 @@ def _of_nodes(
         yield scope, name, tensor, uses.of(name, tensor)
     for node in nodes:
         for key, value in node.attributes.items():
-            for each in value if isinstance(value, tuple) else (value,):
+            for each in held(value):
                 if isinstance(each, Tensor):
                     yield _attribute(node, scope, key, each, uses)
                 elif isinstance(each, Graph):
@@ -155,7 +170,16 @@ def with_inner(nodes: Sequence[Node]) -> tuple[Node, ...]:
     found = list(nodes)
     for node in nodes:
         for value in node.attributes.values():
-            for each in value if isinstance(value, tuple) else (value,):
+            for each in held(value):
                 if isinstance(each, Graph):
                     found.extend(with_inner(each.nodes))
     return tuple(found)
+
+
+def held(value: Attribute) -> Sequence[Tensor | Graph]:
+    """The tensors and graphs that an attribute's value holds."""
+    if isinstance(value, (Tensor, Graph)):
+        return (value,)
+    if isinstance(value, tuple) and value and isinstance(value[0], (Tensor, Graph)):
+        return [each for each in value if isinstance(each, (Tensor, Graph))]
+    return ()

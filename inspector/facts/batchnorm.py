@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from struct import pack
 
 from inspector.facts.model import Node, Scope, Tensor
@@ -83,6 +84,11 @@ def _shortest(value: float) -> float:
     return value
 
 
+@lru_cache(maxsize=256)
+def _torch_momentum(momentum: float) -> float:
+    return float(f"{1.0 - _shortest(momentum):.7g}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchNorm:
     """One BatchNorm; (`scope`, `name`) is unique within its model.
@@ -111,7 +117,7 @@ class BatchNorm:
     @property
     def torch_momentum(self) -> float:
         """The same momentum as PyTorch writes it, free of float32 noise (0.9 gives 0.1)."""
-        return float(f"{1.0 - _shortest(self.momentum):.7g}")
+        return _torch_momentum(self.momentum)
 
     @property
     def parameters(self) -> tuple[tuple[str, Parameter], ...]:

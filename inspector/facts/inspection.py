@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from inspector.facts.batchnorm import BatchNorm, BatchNormValues
 from inspector.facts.count import Count
-from inspector.facts.manifest import Manifest
 from inspector.facts.model import Value
+
+if TYPE_CHECKING:
+    from inspector.facts.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

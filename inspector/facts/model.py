@@ -159,7 +159,8 @@ class Weights(Protocol):
 class Model:
     """A model file, opened.
 
-    `missing_data` counts, by location, the tensors whose data file is not there.
+    `missing_data` counts, by location, the tensors whose data file is not there. `notes` say
+    what is against the rules in the file, and how it was read.
     """
 
     path: str
@@ -172,6 +173,7 @@ class Model:
     metadata: Mapping[str, str]
     missing_data: Mapping[str, int]
     weights: Weights = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def opset(self) -> int:

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Runnable:
+    """A serialised model; the locations of its data files, if it has any, are below `folder`."""
+
+    data: bytes
+    folder: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAttribute:
     """Give the node that computes `node` another attribute; None removes it."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import onnx
-from onnx import AttributeProto, TensorProto
+from inspector.read.protos import AttributeProto, TensorProto
 
 _VALUE_KINDS = {
     "value_float": ("f", TensorProto.FLOAT, "float_data"),
@@ -15,7 +14,7 @@ _VALUE_KINDS = {
 }
 
 
-def as_value(proto: onnx.AttributeProto) -> onnx.AttributeProto:
+def as_value(proto: AttributeProto) -> AttributeProto:
     """A Constant's `value_floats` and the like as the `value` tensor they stand for.
 
     Source: https://onnx.ai/onnx/operators/onnx__Constant.html.
@@ -26,6 +25,6 @@ def as_value(proto: onnx.AttributeProto) -> onnx.AttributeProto:
     field, data_type, storage = kind
     held = getattr(proto, field)
     several = proto.name.endswith("s")
-    tensor = onnx.TensorProto(data_type=data_type, dims=[len(held)] if several else [])
+    tensor = TensorProto(data_type=data_type, dims=[len(held)] if several else [])
     getattr(tensor, storage).extend(held if several else [held])
     return AttributeProto(name="value", type=AttributeProto.TENSOR, t=tensor)

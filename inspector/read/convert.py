@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
-
-import onnx
-from onnx import AttributeProto, TensorProto
 
 from inspector.errors import UnreadableError
 from inspector.facts.model import (
@@ -21,50 +20,57 @@ from inspector.facts.model import (
     Value,
 )
 from inspector.read.constants import as_value
-from inspector.read.strings import text
-from inspector.read.weights import ProtoWeights, storage_of
-
-_NUMPY_NAMES = {"FLOAT": "float32", "DOUBLE": "float64"}
+from inspector.read.elements import dtype_name
+from inspector.read.protos import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    NodeProto,
+    OperatorSetIdProto,
+    SparseTensorProto,
+    TensorProto,
+    ValueInfoProto,
+)
+from inspector.read.strings import text, texts
+from inspector.read.weights import ProtoWeights
 
 MOST_AXES = 64
 """NumPy's own limit; a tensor with more is damage or malice."""
 
-
-def dtype_name(number: int) -> str:
-    """ONNX's element type as numpy writes it; a number ONNX does not know as `type N`."""
-    try:
-        name: str = TensorProto.DataType.Name(number)
-    except ValueError:
-        return f"type {number}"
-    return _NUMPY_NAMES.get(name, name.lower())
+_NO_ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({})
 
 
 class Converter:
-    """Converts one model's messages; its tensors go to `weights`, which hands out their keys."""
+    """Converts one model's messages; its tensors go to `weights`, which hands out their keys.
+
+    `notes` collects what a reader of any report on the model has to know.
+    """
 
     def __init__(self, weights: ProtoWeights, where: str) -> None:
         self._weights = weights
         self._where = where
+        self.notes: list[str] = []
 
-    def graph(self, proto: onnx.GraphProto) -> Graph:
+    def graph(self, proto: GraphProto) -> Graph:
         """A graph with its subgraphs."""
-        initializers = {text(each.name): self.tensor(each) for each in proto.initializer}
-        for sparse in proto.sparse_initializer:
-            initializers[text(sparse.values.name)] = self._sparse(sparse)
-        inputs = tuple(_value(each) for each in proto.input)
-        outputs = tuple(_value(each) for each in proto.output)
-        known = (*(_value(each) for each in proto.value_info), *inputs, *outputs)
-        values = {each.name: each for each in known}
+        stored = [self.tensor(each) for each in proto.initializer]
+        stored += [self._sparse(e, Storage.SPARSE_INITIALIZER) for e in proto.sparse_initializer]
+        initializers = {each.name: each for each in stored}
+        nodes = tuple([self._node(each) for each in proto.node])
+        names = [each.name for each in stored]
+        names += [name for node in nodes for name in node.outputs if name]
+        if len(set(names)) < len(names):
+            self.notes.append(_given_twice(names))
         return Graph(
             name=text(proto.name),
-            nodes=tuple(self._node(each) for each in proto.node),
-            inputs=inputs,
-            outputs=outputs,
+            nodes=nodes,
+            inputs=tuple(map(_value, proto.input)),
+            outputs=tuple(map(_value, proto.output)),
             initializers=MappingProxyType(initializers),
-            values=MappingProxyType(values),
+            values=Values(proto),
         )
 
-    def function(self, proto: onnx.FunctionProto) -> Function:
+    def function(self, proto: FunctionProto) -> Function:
         """A model-local function."""
         return Function(
             domain=text(proto.domain),
@@ -76,31 +82,32 @@ class Converter:
             attributes=self._attributes(proto.attribute_proto),
         )
 
-    def tensor(self, proto: onnx.TensorProto, storage: Storage = Storage.INITIALIZER) -> Tensor:
+    def tensor(self, proto: TensorProto, storage: Storage = Storage.INITIALIZER) -> Tensor:
         """A stored tensor, known by its place."""
-        external = next((text(e.value) for e in proto.external_data if e.key == "location"), "")
+        name = text(proto.name)
         return Tensor(
-            name=text(proto.name),
+            name=name,
             dtype=dtype_name(proto.data_type),
-            dims=self._dims(text(proto.name), proto.dims),
+            dims=self._dims(name, proto.dims),
             storage=storage,
             key=self._weights.add(proto),
-            external=external if proto.data_location == TensorProto.EXTERNAL else "",
+            external=self._weights.location(proto) if proto.data_location else "",
         )
 
-    def _sparse(self, proto: onnx.SparseTensorProto) -> Tensor:
+    def _sparse(self, proto: SparseTensorProto, storage: Storage = Storage.ATTRIBUTE) -> Tensor:
         name = text(proto.values.name)
         return Tensor(
             name=name,
             dtype=dtype_name(proto.values.data_type),
             dims=self._dims(name, proto.dims),
-            storage=storage_of(proto),
+            storage=storage,
             key=self._weights.add(proto),
+            external=self._weights.location(proto.values) or self._weights.location(proto.indices),
         )
 
     def _dims(self, name: str, dims: Any) -> tuple[int, ...]:
         checked = tuple(dims)
-        if any(dim < 0 for dim in checked):
+        if checked and min(checked) < 0:
             raise UnreadableError(
                 f"tensor {name!r} has a negative dimension: {list(checked)}",
                 where=self._where,
@@ -114,45 +121,46 @@ class Converter:
             )
         return checked
 
-    def _node(self, proto: onnx.NodeProto) -> Node:
-        op_type, domain = text(proto.op_type), text(proto.domain)
-        constant = op_type == "Constant" and domain in ("", "ai.onnx")
+    def _node(self, proto: NodeProto) -> Node:
+        op_type, name, domain, overload, inputs, outputs = _strings(proto)
+        if not op_type:
+            raise UnreadableError(
+                f"a node has no operator (name {name!r}, outputs {list(outputs[:4])})",
+                where=self._where,
+                hint="export the model again",
+            )
+        attributes = _NO_ATTRIBUTES
+        if proto.attribute:
+            constant = op_type == "Constant" and domain in ("", "ai.onnx")
+            attributes = self._attributes(
+                map(as_value, proto.attribute) if constant else proto.attribute
+            )
         return Node(
             op_type=op_type,
             domain=domain,
-            name=text(proto.name),
-            inputs=tuple(map(text, proto.input)),
-            outputs=tuple(map(text, proto.output)),
-            attributes=self._attributes(
-                map(as_value, proto.attribute) if constant else proto.attribute
-            ),
-            overload=text(proto.overload),
+            name=name,
+            inputs=inputs,
+            outputs=outputs,
+            attributes=attributes,
+            overload=overload,
         )
 
-    def _attributes(self, protos: Iterable[onnx.AttributeProto]) -> Mapping[str, Attribute]:
+    def _attributes(self, protos: Iterable[AttributeProto]) -> Mapping[str, Attribute]:
         return MappingProxyType({text(each.name): self.attribute(each) for each in protos})
 
-    def attribute(self, proto: onnx.AttributeProto) -> Attribute:
+    def attribute(self, proto: AttributeProto) -> Attribute:
         """The value of an attribute, in Python's types or as facts."""
         if proto.ref_attr_name:
             return AttributeReference(name=text(proto.ref_attr_name))
-        match proto.type:
-            case AttributeProto.INT:
-                return int(proto.i)
-            case AttributeProto.FLOAT:
-                return float(proto.f)
-            case AttributeProto.STRING:
-                return bytes(proto.s)
+        number = proto.type or _type_told(proto)
+        plain = _PLAIN_ATTRIBUTES.get(number)
+        if plain is not None:
+            return plain(proto)
+        match number:
             case AttributeProto.TENSOR:
                 return self.tensor(proto.t, Storage.ATTRIBUTE)
             case AttributeProto.GRAPH:
                 return self.graph(proto.g)
-            case AttributeProto.INTS:
-                return tuple(proto.ints)
-            case AttributeProto.FLOATS:
-                return tuple(proto.floats)
-            case AttributeProto.STRINGS:
-                return tuple(proto.strings)
             case AttributeProto.TENSORS:
                 return tuple(self.tensor(each, Storage.ATTRIBUTE) for each in proto.tensors)
             case AttributeProto.GRAPHS:
@@ -162,29 +170,99 @@ class Converter:
             case AttributeProto.SPARSE_TENSORS:
                 return tuple(self._sparse(each) for each in proto.sparse_tensors)
             case _:
-                return _untyped(proto)
+                return None
 
 
-def opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> Mapping[str, int]:
+_PLAIN_ATTRIBUTES: Mapping[int, Callable[[Any], Attribute]] = {
+    AttributeProto.INT: lambda proto: int(proto.i),
+    AttributeProto.FLOAT: lambda proto: float(proto.f),
+    AttributeProto.STRING: lambda proto: bytes(proto.s),
+    AttributeProto.INTS: lambda proto: tuple(proto.ints),
+    AttributeProto.FLOATS: lambda proto: tuple(proto.floats),
+    AttributeProto.STRINGS: lambda proto: tuple(proto.strings),
+}
+
+
+class Values(Mapping[str, Value]):
+    """What a graph declares of its values by name, converted when first asked for.
+
+    An exporter may declare every value there is, and most questions are about none of them.
+    """
+
+    def __init__(self, proto: GraphProto) -> None:
+        self._proto = proto
+
+    @cached_property
+    def _values(self) -> dict[str, Value]:
+        proto = self._proto
+        known = (*map(_value, proto.value_info), *map(_value, proto.input))
+        return {each.name: each for each in (*known, *map(_value, proto.output))}
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def _given_twice(names: Iterable[str]) -> str:
+    """What to say of names that several values of one graph have."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    shown = ", ".join(map(repr, twice[:3])) + (f" and {len(twice) - 3} more" if twice[3:] else "")
+    return (
+        f"several values have the same name: {shown}; ONNX forbids it, and of initializers "
+        "the last one counts"
+    )
+
+
+def _strings(
+    proto: NodeProto,
+) -> tuple[str, str, str, str, tuple[str, ...], tuple[str, ...]]:
+    """Operator, name, domain, overload, inputs and outputs of a node."""
+    strings = proto.op_type, proto.name, proto.domain, proto.overload
+    inputs, outputs = tuple(proto.input), tuple(proto.output)
+    try:
+        # One call that fails on the first string that is no text, in place of a call for each.
+        "".join((*strings, *inputs, *outputs))
+    except TypeError:
+        op_type, name, domain, overload = texts(strings)
+        return op_type, name, domain, overload, texts(inputs), texts(outputs)
+    return (*strings, inputs, outputs)
+
+
+def opsets(imports: Iterable[OperatorSetIdProto]) -> Mapping[str, int]:
     """Version of each domain; the standard one has two spellings, and some files import both."""
     named = ((text(each.domain), each.version) for each in imports)
     return MappingProxyType({"" if name == "ai.onnx" else name: version for name, version in named})
 
 
-def _untyped(proto: onnx.AttributeProto) -> Attribute:
-    """Files of IR version 1 may leave the type out: the one field that is set tells it."""
-    if proto.ints:
-        return tuple(proto.ints)
-    if proto.floats:
-        return tuple(proto.floats)
-    if proto.HasField("f"):
-        return float(proto.f)
-    if proto.HasField("s"):
-        return bytes(proto.s)
-    return int(proto.i) if proto.HasField("i") else None
+def _type_told(proto: AttributeProto) -> int:
+    """Files of IR version 1 may leave the type out: the field that is set tells it."""
+    fields = {field.name for field, _ in proto.ListFields()}
+    for name, number in _TYPE_OF_FIELD.items():
+        if name in fields:
+            return number
+    return int(AttributeProto.UNDEFINED)
 
 
-def _value(proto: onnx.ValueInfoProto) -> Value:
+_TYPE_OF_FIELD: Mapping[str, int] = {
+    "ints": AttributeProto.INTS,
+    "floats": AttributeProto.FLOATS,
+    "strings": AttributeProto.STRINGS,
+    "f": AttributeProto.FLOAT,
+    "s": AttributeProto.STRING,
+    "i": AttributeProto.INT,
+    "t": AttributeProto.TENSOR,
+    "g": AttributeProto.GRAPH,
+    "tensors": AttributeProto.TENSORS,
+    "graphs": AttributeProto.GRAPHS,
+}
+
+
+def _value(proto: ValueInfoProto) -> Value:
     if not proto.type.HasField("tensor_type"):
         return Value(name=text(proto.name), dtype=None, dims=None)
     tensor = proto.type.tensor_type

@@ -1,7 +1,11 @@
-"""External data files: opened only inside the model's own folder, links resolved.
+"""External data files: opened only inside the folders that belong to the model, links resolved.
 
-A model file names its data files, and a model comes from anyone: CVE-2022-25882 and
-CVE-2024-27318 read any file of the machine through such names.
+A model names its data files, and a model comes from anyone. Such names read any file of the
+machine through ``..`` (CVE-2022-25882, CVE-2024-27318), through links in the last component or
+in a folder on the way (CVE-2026-27489, CVE-2026-34446), or beyond a file's end (CVE-2026-34447).
+
+A data file with more than one hard link is refused, as onnx itself refuses it: it may be a file
+of any folder under a second name, and no path tells. Whoever names its folder vouches for it.
 """
 
 from __future__ import annotations
@@ -9,14 +13,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import prod
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
-import onnx
-
-from inspector.errors import UnreadableError
+from inspector.errors import UnreadableError, UsageError
+from inspector.read.elements import stored_bytes
+from inspector.read.protos import TensorProto
 from inspector.read.strings import text
+
+_MEMORY_TAG = "*/_ORT_MEM_ADDR_"
+"""Locations that begin so are ONNX Runtime's own: it takes the offset for a memory address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,151 +35,254 @@ class Extent:
     length: int
 
 
-def missing_files(tensors: Iterable[onnx.TensorProto], where: str) -> dict[str, int]:
-    """Check that data files are contained and long enough; count the tensors without theirs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """Where the data files of one model may lie.
 
-    No data is read. A graph without its data still answers questions, so a missing file is a
-    fact here and an error only for whoever needs the values.
-
-    Raises
-    ------
-    inspector.errors.UnreadableError
-        A location leads out of the model's folder, or a file is too short.
+    Attributes
+    ----------
+    home
+        The model's folder: locations are relative to it.
+    blobs
+        The folder that the model itself lies in where its path is a link. Hugging Face's cache
+        links model and data alike into one such folder.
+    others
+        Folders that the user named; a data file that is not at home is looked for there.
     """
-    missing: dict[str, int] = {}
-    for tensor in tensors:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            try:
-                locate(tensor, where)
-            except FileNotFoundError:
-                location = _fields(tensor)["location"]
-                missing[location] = missing.get(location, 0) + 1
-    return missing
+
+    home: Path
+    blobs: Path | None
+    others: tuple[Path, ...] = ()
+    _found: dict[str, tuple[Path, int]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, model: Path, others: Iterable[str | os.PathLike[str]] = ()) -> Folders:
+        """The folders of a model at a path.
+
+        Raises
+        ------
+        inspector.errors.UsageError
+            One of `others` is no folder.
+        """
+        others = tuple(others)
+        for each in others:
+            if not os.path.isdir(each):
+                raise UsageError(
+                    "no such folder for external data",
+                    where=os.fspath(each),
+                    hint="name the folder that the data files lie in",
+                )
+        real = Path(os.path.realpath(model)).parent
+        home = Path(os.path.realpath(model.parent))
+        return cls(
+            home=home,
+            blobs=real if real != home else None,
+            others=tuple(Path(os.path.realpath(each)) for each in others),
+        )
+
+    def locate(self, tensor: TensorProto, where: str) -> Extent:
+        """Where a tensor's bytes lie, once that is known to be safe.
+
+        Raises
+        ------
+        FileNotFoundError
+            The data file does not exist.
+        inspector.errors.UnreadableError
+            The location leads out of the folders, or the file is too short.
+        """
+        fields = fields_of(tensor, where)
+        location = fields.get("location", "")
+        found = self._found.get(location)
+        if found is None:
+            found = self._found[location] = self._file(tensor, location, where)
+        path, size = found
+        offset, length = _stretch(tensor, fields, size, where)
+        return Extent(path=path, offset=offset, length=length)
+
+    def read(self, tensor: TensorProto, where: str) -> bytes:
+        """The bytes of one externally stored tensor.
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            As `locate`, or the data file is missing, or fails.
+        """
+        location = fields_of(tensor, where).get("location", "")
+        try:
+            extent = self.locate(tensor, where)
+        except FileNotFoundError:
+            raise data_files_missing({location: 1}, where) from None
+        try:
+            # Resolved already: a link that stands here now was put in between.
+            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            flags |= getattr(os, "O_BINARY", 0)
+            with open(os.open(extent.path, flags), "rb", buffering=0) as file:
+                file.seek(extent.offset)
+                data = _read_all(file, extent.length)
+        except FileNotFoundError:
+            raise data_files_missing({location: 1}, where) from None
+        except OSError as error:
+            raise _unreadable(tensor, where, location, error) from error
+        if len(data) != extent.length:
+            raise _refused(tensor, where, "its data file became shorter while it was read")
+        return data
+
+    def _file(self, tensor: TensorProto, location: str, where: str) -> tuple[Path, int]:
+        """The data file at a location and its size, once it is known to be safe."""
+        path = self._resolved(tensor, location, where)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise _unreadable(tensor, where, location, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(tensor, where, f"its data file {_brief(location)} is not a regular file")
+        if status.st_nlink > 1 and not any(path.is_relative_to(each) for each in self.others):
+            raise _refused(
+                tensor,
+                where,
+                f"its data file {_brief(location)} has {status.st_nlink} hard links, "
+                "and may be another folder's file",
+                hint="copy it, or vouch for its folder with --external-dir",
+            )
+        return path, status.st_size
+
+    def _resolved(self, tensor: TensorProto, location: str, where: str) -> Path:
+        """The real path of a data file, inside of one of the folders."""
+        if why := _why_not_plain(location):
+            raise _refused(tensor, where, why)
+        at_home = Path(os.path.realpath(self.home / location))
+        if not self._holds(at_home):
+            raise _refused(
+                tensor,
+                where,
+                f"its data location {_brief(location)} leads out of the model's folder",
+            )
+        if self.others and not os.path.exists(at_home):
+            for folder in self.others:
+                elsewhere = Path(os.path.realpath(folder / location))
+                if elsewhere.is_relative_to(folder) and os.path.exists(elsewhere):
+                    return elsewhere
+        return at_home
+
+    def _holds(self, path: Path) -> bool:
+        if path.is_relative_to(self.home) or path.parent == self.blobs:
+            return True
+        return any(path.is_relative_to(each) for each in self.others)
 
 
-def read_external(tensor: onnx.TensorProto, where: str) -> bytes:
-    """The bytes of one externally stored tensor."""
-    try:
-        extent = locate(tensor, where)
-    except FileNotFoundError:
-        raise data_files_missing({_fields(tensor)["location"]: 1}, where) from None
-    try:
-        with extent.path.open("rb") as file:
-            file.seek(extent.offset)
-            data = file.read(extent.length)
-    except OSError as error:
-        raise _unreadable(tensor, where, error) from error
-    if len(data) != extent.length:
-        raise _refused(tensor, where, "its data file became shorter while it was read")
-    return data
+_MOST_LISTED = 6
 
 
 def data_files_missing(missing: Mapping[str, int], where: str) -> UnreadableError:
     """The one message for data files that are not there, however many tensors they hold."""
-    files = ", ".join(
-        f"{name!r} ({count} {'tensor' if count == 1 else 'tensors'})"
-        for name, count in missing.items()
-    )
     return UnreadableError(
-        f"data files are missing: {files}",
+        f"data files are missing: {listed_missing(missing)}",
         where=where,
-        hint="put them beside the model",
+        hint="put them beside the model, or name their folder with --external-dir",
     )
 
 
-def locate(tensor: onnx.TensorProto, where: str) -> Extent:
-    """Where a tensor's bytes lie, once that is known to be safe.
+def listed_missing(missing: Mapping[str, int]) -> str:
+    """Missing data files, with how many tensors each of them holds."""
+    files = [
+        f"{_brief(name)} ({count:,} {'tensor' if count == 1 else 'tensors'})"
+        for name, count in missing.items()
+    ]
+    rest = files[_MOST_LISTED:]
+    return ", ".join(files[:_MOST_LISTED]) + (f" and {len(rest):,} more" if rest else "")
+
+
+def fields_of(tensor: TensorProto, where: str) -> dict[str, str]:
+    """Location, offset, length and the like of an externally stored tensor.
 
     Raises
     ------
-    FileNotFoundError
-        The data file does not exist.
     inspector.errors.UnreadableError
-        The location leads out of the model's folder, or the file is too short.
+        A key stands there twice: one reader would take the first, and the next one the last.
     """
-    fields = _fields(tensor)
-    location = fields.get("location", "")
-    path = _contained(tensor, location, where)
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise _unreadable(tensor, where, error) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise _refused(tensor, where, f"its data file {location!r} is not a regular file")
-    size, needed = status.st_size, stored_bytes(tensor)
-    try:
-        offset = int(fields.get("offset", "0"))
-        length = int(fields["length"]) if "length" in fields else needed
-    except ValueError:
-        raise _refused(tensor, where, "its offset or length is not a number") from None
+    fields = {text(entry.key): text(entry.value) for entry in tensor.external_data}
+    if len(fields) != len(tensor.external_data):
+        raise _refused(tensor, where, "its data location, offset or length is given twice")
+    return fields
+
+
+def _why_not_plain(location: str) -> str:
+    """Why a location is no relative path that goes down alone, on any system; empty if it is."""
+    if not location:
+        return "it names no data file"
+    if "\0" in location or location.startswith(_MEMORY_TAG):
+        return f"its data location {_brief(location)} is no file's name"
+    windows = PureWindowsPath(location)
+    if location.startswith("/") or windows.drive or windows.root:
+        return f"its data location {_brief(location)} is an absolute path"
+    if ".." in {*PurePosixPath(location).parts, *windows.parts}:
+        return f"its data location {_brief(location)} leads out of the model's folder by '..'"
+    return ""
+
+
+def _brief(location: str) -> str:
+    """A location as messages show it."""
+    return repr(location if len(location) <= 200 else f"{location[:197]}...")
+
+
+def _stretch(
+    tensor: TensorProto, fields: Mapping[str, str], size: int, where: str
+) -> tuple[int, int]:
+    """Offset and length of a tensor's data in a file of `size` bytes."""
+    needed = stored_bytes(tensor)
+    offset = _number(tensor, fields, "offset", where) or 0
+    length = _number(tensor, fields, "length", where)
     if length is None:
-        length = size - offset
+        length = size - offset if needed is None else needed
     if needed is not None and length != needed:
         raise _refused(tensor, where, f"it takes {needed:,} bytes, and its data has {length:,}")
-    if offset < 0 or length < 0 or offset + length > size:
+    if length < 0 or offset + length > size:
         raise _refused(
             tensor,
             where,
-            f"bytes {offset:,} to {offset + length:,} lie outside {location!r} of {size:,} bytes",
+            f"bytes {offset:,} to {offset + length:,} lie outside {_brief(fields['location'])} "
+            f"of {size:,} bytes",
         )
-    return Extent(path=path, offset=offset, length=length)
+    return offset, length
 
 
-def _fields(tensor: onnx.TensorProto) -> dict[str, str]:
-    return {text(entry.key): text(entry.value) for entry in tensor.external_data}
+_MOST_DIGITS = 20
+"""Of a number below 2^64; Python refuses to read thousands of them, and takes long before."""
 
 
-def stored_bytes(tensor: onnx.TensorProto) -> int | None:
-    """Bytes that a tensor of this type and these dims takes; None where the type has no size."""
-    bits = _BITS.get(tensor.data_type)
-    return None if bits is None else (prod(tensor.dims) * bits + 7) // 8
+def _number(tensor: TensorProto, fields: Mapping[str, str], key: str, where: str) -> int | None:
+    """An offset or a length, or None where it is left out."""
+    written = fields.get(key)
+    if written is None:
+        return None
+    # Not what int() takes beside digits: blanks, underscores, signs and digits of other scripts.
+    if not (written.isascii() and written.isdigit() and len(written) <= _MOST_DIGITS):
+        raise _refused(tensor, where, f"its {key} {written[:40]!r} is no number of bytes")
+    return int(written)
 
 
-_BITS = {
-    number: bits
-    for bits, names in {
-        2: "UINT2 INT2",
-        4: "UINT4 INT4 FLOAT4E2M1",
-        8: "UINT8 INT8 BOOL FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ FLOAT8E8M0",
-        16: "UINT16 INT16 FLOAT16 BFLOAT16",
-        32: "UINT32 INT32 FLOAT",
-        64: "UINT64 INT64 DOUBLE COMPLEX64",
-        128: "COMPLEX128",
-    }.items()
-    for name in names.split()
-    # Older releases of onnx lack the newest types.
-    if (number := dict(onnx.TensorProto.DataType.items()).get(name)) is not None
-}
+def _read_all(file: IO[bytes], length: int) -> bytes:
+    """As many bytes as there are, up to `length`: the system gives at most 2 GiB at a time."""
+    parts: list[bytes] = []
+    while length and (part := file.read(length)):
+        parts.append(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _contained(tensor: onnx.TensorProto, location: str, where: str) -> Path:
-    pure = Path(location)
-    if not location or "\0" in location or pure.is_absolute() or ".." in pure.parts:
-        raise _refused(tensor, where, f"its data location {location!r} is not a plain file name")
-    folder = Path(where).parent
-    resolved = Path(os.path.realpath(folder / pure))
-    # Hugging Face's cache links model and data alike into one folder of blobs.
-    allowed = {Path(os.path.realpath(folder)), Path(os.path.realpath(where)).parent}
-    if not any(resolved.is_relative_to(each) for each in allowed):
-        raise _refused(
-            tensor, where, f"its data location {location!r} leads out of the model's folder"
-        )
-    return resolved
+_AS_EXPORTED = "data files must lie beside the model, as the exporter left them"
 
 
-def _refused(tensor: onnx.TensorProto, where: str, why: str) -> UnreadableError:
-    return UnreadableError(
-        f"tensor {text(tensor.name)!r}: {why}",
-        where=where,
-        hint="data files must lie beside the model, as the exporter left them",
-    )
+def _refused(
+    tensor: TensorProto, where: str, why: str, *, hint: str = _AS_EXPORTED
+) -> UnreadableError:
+    return UnreadableError(f"tensor {text(tensor.name)!r}: {why}", where=where, hint=hint)
 
 
 def _unreadable(
-    tensor: onnx.TensorProto, where: str, error: OSError | ValueError
+    tensor: TensorProto, where: str, location: str, error: OSError | ValueError
 ) -> UnreadableError:
-    location = _fields(tensor)["location"]
     why = str(getattr(error, "strerror", None) or error).lower()
-    return _refused(tensor, where, f"its data file {location!r} cannot be read ({why})")
+    return _refused(tensor, where, f"its data file {_brief(location)} cannot be read ({why})")

@@ -1,30 +1,33 @@
-"""Say what a file is when it is not a binary ONNX model, before any parser sees it."""
+"""Whether a file is there and can be read, and what it is when no binary ONNX model."""
 
 from __future__ import annotations
 
 import os
 import stat
+from io import FileIO
 from pathlib import Path
 
 from inspector.errors import UnreadableError
+from inspector.read.fields import may_be_message
+from inspector.read.folders import name_folder
+from inspector.read.signatures import HEAD, name_head
 
-HEAD = 512
-"""How many bytes the signatures below look at."""
+__all__ = ["HEAD", "check_head", "check_is_file", "open_regular"]
 
-PROTOBUF_LIMIT = 2**31 - 1
+_OTHERS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
-_SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (
-        b"version https://git-lfs.github.com/spec/",
-        "a Git LFS pointer, not the model itself",
-        "run `git lfs pull` in its repository",
-    ),
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)", "export it: `bninspect export keras`"),
-    (b"PK\x03\x04", "a zip archive (.keras, .pt and .pth are such)", "export the model first"),
-    (b"\x00\x05\x16\x07", "an AppleDouble file of macOS metadata", "use the file it belongs to"),
-    (b"GGUF", "a GGUF model", "bninspect reads ONNX"),
-    (b"<?xml", "an XML file (OpenVINO's .xml is such)", "bninspect reads ONNX"),
+# A pipe without a writer does not hold an opening up; a terminal does not become this process's.
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
 )
 
 
@@ -34,88 +37,114 @@ def check_is_file(path: Path) -> int:
     Raises
     ------
     inspector.errors.UnreadableError
-        It is missing, empty, a folder, a device, a socket or a pipe, or not readable.
+        It is missing, empty, a folder, a device, a socket or a pipe, or not readable. For a
+        folder, the hint names what to do with what is in it.
     """
-    where = str(path)
     try:
         status = path.stat()
-    except FileNotFoundError:
-        raise UnreadableError("no such file", where=where, hint="check the path") from None
     except (OSError, ValueError) as error:
-        raise UnreadableError(_os_reason(error), where=where, hint="check the path") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise UnreadableError("is a folder", where=where, hint="name the .onnx file in it")
-    if not stat.S_ISREG(status.st_mode):
-        # Opening a pipe would wait for a writer that may never come.
-        raise UnreadableError("is not a regular file", where=where, hint="save it to disk first")
+        raise _unopened(path, error) from None
+    _check_kind(path, status)
     if not os.access(path, os.R_OK):
-        raise UnreadableError("cannot be read", where=where, hint="check its permissions")
-    if status.st_size == 0:
-        raise UnreadableError("the file is empty", where=where, hint="export or download it again")
+        raise _no_permission(path)
     return status.st_size
 
 
-def read_bytes(path: Path) -> bytes:
-    """The whole of a model file, once it looks like one.
+def open_regular(path: Path) -> FileIO:
+    """Open a regular, non-empty file for reading, unbuffered, without ever waiting.
+
+    What is opened is looked at again, for it may have been replaced since it was looked at.
 
     Raises
     ------
     inspector.errors.UnreadableError
-        It is not a file that a binary ONNX model could be in; the message names what it is.
+        See `check_is_file`.
     """
-    size = check_is_file(path)
-    where = str(path)
+    check_is_file(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-            check_head(head, where)
-            if size > PROTOBUF_LIMIT:
-                raise UnreadableError(
-                    f"{size:,} bytes are more than one protobuf message can hold",
-                    where=where,
-                    hint="save it with external data",
-                )
-            return head + file.read()
+        descriptor = os.open(path, _FLAGS)
     except OSError as error:
-        raise UnreadableError(_os_reason(error), where=where, hint="check the file") from error
-
-
-def check_head(head: bytes, where: str) -> None:
-    """Refuse what begins like another kind of file."""
-    for signature, what, hint in _SIGNATURES:
-        if head.startswith(signature):
-            raise UnreadableError(f"this is {what}", where=where, hint=hint)
-    for signature, what in ((b"TFL3", "a TFLite model"), (b"ORTM", "an ORT format model")):
-        if head[4:8] == signature:
-            raise UnreadableError(
-                f"this is {what}", where=where, hint="name the ONNX file it was made from"
-            )
-    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
-        raise UnreadableError(
-            "this is an HTML page",
-            where=where,
-            hint="download the file itself, not the page that shows it",
-        )
-    if _is_text(head):
-        raise UnreadableError(
-            "this is a text file, not a binary ONNX model",
-            where=where,
-            hint="check that it is the model you meant",
-        )
-
-
-def _is_text(head: bytes) -> bool:
-    """Whether these bytes are text: a binary ONNX model begins with the bytes 8 and its version."""
-    if head[:1] == b"\x08":
-        return False
+        raise _unopened(path, error) from None
     try:
-        # A multi-byte character may be cut in two where the head ends.
-        text = head.decode("utf-8") if len(head) < HEAD else head[:-3].decode("utf-8", "ignore")
-    except UnicodeDecodeError:
-        return False
-    return all(char.isprintable() or char in "\t\n\r\f\ufeff" for char in text)
+        _check_kind(path, os.fstat(descriptor))
+        return FileIO(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
-def _os_reason(error: OSError | ValueError) -> str:
-    strerror = getattr(error, "strerror", None)
-    return str(strerror or error).lower()
+def check_head(head: bytes, where: str, size: int) -> None:
+    """Refuse what is another kind of file for certain, told from how it begins.
+
+    A signature alone is no proof: the fields of a model may come in any order, and protobuf
+    skips those that it does not know. So nothing is refused that may be a protobuf message; what
+    then does not parse is for `inspector.read.messages.what_message` to name.
+
+    Parameters
+    ----------
+    head
+        The first `HEAD` bytes, or all of a shorter file.
+    where
+        The path of the file; of a zip, the names in it are read.
+    size
+        Of the whole file, in bytes.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        It is of another format; the message names it, and the hint what to do with it.
+    """
+    if may_be_message(head, size):
+        return
+    if named := name_head(head, where, size):
+        what, hint = named
+        raise UnreadableError(f"this is {what}", where=where, hint=hint)
+
+
+def _check_kind(path: Path, status: os.stat_result) -> None:
+    where = str(path)
+    if stat.S_ISDIR(status.st_mode):
+        what, hint = name_folder(path)
+        raise UnreadableError(what, where=where, hint=hint)
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((kind for is_kind, kind in _OTHERS if is_kind(status.st_mode)), "")
+        what = f"this is {kind}, not a regular file" if kind else "not a regular file"
+        raise UnreadableError(what, where=where, hint="save it to disk first")
+    if status.st_size == 0:
+        raise UnreadableError("the file is empty", where=where, hint="export or download it again")
+
+
+def _unopened(path: Path, error: OSError | ValueError) -> UnreadableError:
+    where = str(path)
+    match error:
+        case FileNotFoundError():
+            return _missing(path)
+        case PermissionError():
+            return _no_permission(path)
+        case UnicodeError():
+            reason = "no file here can have such a name"
+        case ValueError() if "\0" in where:
+            reason = "no file can have a NUL character in its name"
+        case _:
+            reason = str(getattr(error, "strerror", None) or error).lower()
+    return UnreadableError(reason, where=where, hint="check the path")
+
+
+def _missing(path: Path) -> UnreadableError:
+    """No such file; of links, also what they point at, for that is what is missing."""
+    hint = "check the path"
+    try:
+        target = os.readlink(path)
+    except (OSError, ValueError):
+        return UnreadableError("no such file", where=str(path), hint=hint)
+    if ".git/annex/objects" in Path(target).as_posix():
+        hint = "run `git annex get` in its repository"
+    return UnreadableError(
+        f"no such file: it is a link to {target!r}, which is not there",
+        where=str(path),
+        hint=hint,
+    )
+
+
+def _no_permission(path: Path) -> UnreadableError:
+    return UnreadableError("cannot be read", where=str(path), hint="check its permissions")

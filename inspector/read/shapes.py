@@ -8,7 +8,7 @@ from types import MappingProxyType
 import onnx
 
 from inspector.facts.model import Model, Value
-from inspector.read.convert import Converter
+from inspector.read.convert import Values
 from inspector.read.weights import ProtoWeights
 
 LARGEST_SHAPE = 4096
@@ -32,8 +32,7 @@ def with_inferred_shapes(model: Model) -> Model:
         )
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return model
-    converter = Converter(ProtoWeights(inferred, model.path), model.path)
-    values: dict[str, Value] = dict(converter.graph(inferred.graph).values)
+    values: dict[str, Value] = dict(Values(inferred.graph))
     # What the file declares stands; what it leaves open (an output without a shape) is filled in.
     values |= {
         name: each

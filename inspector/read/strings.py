@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def text(field: str | bytes) -> str:
     """A string field as text; bytes that are no UTF-8 are written out as escapes.
@@ -10,3 +12,8 @@ def text(field: str | bytes) -> str:
     ones out as bytes (https://protobuf.dev/programming-guides/encoding/#structure).
     """
     return field.decode("utf-8", "backslashreplace") if isinstance(field, bytes) else str(field)
+
+
+def texts(fields: Iterable[str | bytes]) -> tuple[str, ...]:
+    """String fields as text, each as `text`."""
+    return tuple(map(text, fields))

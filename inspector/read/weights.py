@@ -2,72 +2,313 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper
+from google.protobuf.message import DecodeError
 
 from inspector.errors import UnreadableError
-from inspector.facts.model import Storage, Tensor
-from inspector.read.external import read_external
+from inspector.facts.model import Tensor
+from inspector.read.elements import ELEMENTS_FIELD, PLAIN, stored_bytes, stored_elements
+from inspector.read.external import Extent, Folders, data_files_missing, fields_of
+from inspector.read.protos import ModelProto, SparseTensorProto, TensorProto
+from inspector.read.strings import text
 
-DENSE_LIMIT = 2**28
-"""Most elements a sparse tensor may spread out to: its dims cost the file nothing."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from inspector.read.source import Source
+    from inspector.read.wire import Embedded
+
+DENSE_LIMIT = 2**24
+"""Elements that any sparse tensor may spread out to: its dims cost the file nothing."""
+
+SPARSEST = 256
+"""Elements beyond `DENSE_LIMIT` that a stored value stands for, at most."""
+
+MESSAGE_LIMIT = 2**31 - 1
+"""Most bytes of one message that protobuf's parsers take."""
 
 
 class ProtoWeights:
-    """The tensors of a parsed model, by the key that `inspector.facts.model.Tensor` carries."""
+    """The tensors of a parsed model, by the key that `inspector.facts.model.Tensor` carries.
 
-    def __init__(self, proto: onnx.ModelProto, where: str) -> None:
+    Parameters
+    ----------
+    proto
+        The model, or its skeleton.
+    where
+        The model's path, for messages.
+    folders
+        Where data files may lie.
+    source, token, embedded
+        The file that a skeleton was made from, and what its stubs stand for
+        (`inspector.read.wire.Skeleton`).
+
+    Attributes
+    ----------
+    missing
+        By location, how many of the tensors taken in have a data file that is not there.
+    """
+
+    def __init__(
+        self,
+        proto: ModelProto,
+        where: str,
+        folders: Folders | None = None,
+        *,
+        source: Source | None = None,
+        token: str = "",
+        embedded: Sequence[Embedded] = (),
+    ) -> None:
         self.proto = proto
         self.where = where
-        self._tensors: list[onnx.TensorProto | onnx.SparseTensorProto] = []
+        self.missing: dict[str, int] = {}
+        self._folders = folders or Folders.of(Path(where))
+        self._source = source
+        self._token = token
+        self._embedded = embedded
+        self._tensors: list[TensorProto | SparseTensorProto] = []
 
-    def add(self, tensor: onnx.TensorProto | onnx.SparseTensorProto) -> int:
-        """Take a tensor in and return its key."""
+    @property
+    def is_one_file(self) -> bool:
+        """Whether the model is one binary file, with no data file beside it."""
+        outside = (each for each in tensors_of(self.proto) if _is_external(each))
+        return self._source is not None and all(self._embedded_of(each) for each in outside)
+
+    def add(self, tensor: TensorProto | SparseTensorProto) -> int:
+        """Take a tensor in and return its key.
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            Its data is not as long as its dims and type say, or lies where it must not.
+        """
+        if isinstance(tensor, TensorProto):
+            self._check(tensor)
+        else:
+            self._check(tensor.values)
+            self._check(tensor.indices)
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
-    def tensors_of_proto(self) -> Iterator[onnx.TensorProto]:
-        """Every dense tensor of the model, wherever it is stored."""
-        yield from _tensors_of_graph(self.proto.graph)
-        for function in self.proto.functions:
-            yield from _tensors_of_nodes(function.node)
+    def location(self, tensor: TensorProto) -> str:
+        """The data file of a tensor as the model names it; empty where the model holds it."""
+        if tensor.data_location != TensorProto.EXTERNAL or self._embedded_of(tensor) is not None:
+            return ""
+        return fields_of(tensor, self.where).get("location", "")
+
+    def _check(self, tensor: TensorProto) -> None:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            self._check_external(tensor)
+            return
+        # The common case first, and without a call: this runs once for each tensor of a model.
+        needed = stored_bytes(tensor)
+        if tensor.HasField("raw_data"):
+            held = len(tensor.raw_data)
+            if needed is not None and held != needed:
+                raise self._wrong_length(tensor, f"{needed:,} bytes", f"{held:,}")
+            return
+        field = ELEMENTS_FIELD.get(tensor.data_type)
+        if field is not None:
+            wanted, elements = stored_elements(tensor), len(getattr(tensor, field))
+            if wanted != elements:
+                raise self._wrong_length(tensor, f"{wanted:,} elements", f"{elements:,}")
+
+    def _check_external(self, tensor: TensorProto) -> None:
+        embedded = self._embedded_of(tensor)
+        if embedded is None:
+            try:
+                self._folders.locate(tensor, self.where)
+            except FileNotFoundError:
+                location = self.location(tensor)
+                self.missing[location] = self.missing.get(location, 0) + 1
+        elif embedded.plain:
+            needed = stored_bytes(tensor)
+            if needed is not None and needed != embedded.length:
+                raise self._wrong_length(tensor, f"{needed:,} bytes", f"{embedded.length:,}")
+
+    def _wrong_length(self, tensor: TensorProto, needed: str, held: str) -> UnreadableError:
+        dims = list(tensor.dims)
+        return UnreadableError(
+            f"tensor {text(tensor.name)!r} of dims {dims} takes {needed}, and its data has {held}",
+            where=self.where,
+            hint="export the model again",
+        )
+
+    def _embedded_of(self, tensor: TensorProto) -> Embedded | None:
+        """What a stub of the skeleton stands for; None for external data of the file's own."""
+        entries = tensor.external_data
+        if self._token and len(entries) == 2 and entries[0].value == self._token:
+            return self._embedded[int(entries[1].value)]
+        return None
 
     def load(self, tensor: Tensor) -> NDArray[Any]:
         """See `inspector.facts.model.Weights`."""
         stored = self._tensors[tensor.key]
         try:
-            if isinstance(stored, onnx.SparseTensorProto):
+            if isinstance(stored, SparseTensorProto):
                 values, indices = map(self._dense_values, (stored.values, stored.indices))
                 return _spread(tuple(stored.dims), values, indices)
             return self._dense_values(stored)
         except UnreadableError:
             raise
-        # numpy_helper raises whatever numpy and struct do on bytes that do not fit.
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        # numpy and struct raise what they like on bytes that do not fit.
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as error:
             raise UnreadableError(
                 f"tensor {tensor.name!r} is damaged: {error}",
                 where=self.where,
                 hint="export the model again",
             ) from error
 
-    def _dense_values(self, stored: onnx.TensorProto) -> NDArray[Any]:
-        if stored.data_location == onnx.TensorProto.EXTERNAL:
-            filled = onnx.TensorProto(data_type=stored.data_type)
-            filled.dims.extend(stored.dims)
-            filled.raw_data = read_external(stored, self.where)
-            stored = filled
-        return np.asarray(numpy_helper.to_array(stored))
+    def _dense_values(self, stored: TensorProto) -> NDArray[Any]:
+        if stored.data_location != TensorProto.EXTERNAL:
+            return _values(stored, stored.raw_data if stored.HasField("raw_data") else None)
+        embedded = self._embedded_of(stored)
+        if embedded is None:
+            return _values(stored, self._folders.read(stored, self.where))
+        data = self._bytes_of(embedded)
+        return _values(stored, data) if embedded.plain else _values(self._message(data), None)
+
+    def _bytes_of(self, embedded: Embedded) -> bytes:
+        if self._source is None:
+            raise ValueError("stubs of a skeleton want the file it was made from")
+        with self._source.reading() as file:
+            return file.read(embedded.offset, embedded.length)
+
+    def _message(self, data: bytes) -> TensorProto:
+        """A tensor whose data is not plain, as the official parser reads it."""
+        if len(data) > MESSAGE_LIMIT:
+            raise ValueError(f"{len(data):,} bytes are more than one protobuf message can hold")
+        try:
+            parsed: TensorProto = TensorProto.FromString(data)
+            return parsed
+        except DecodeError:
+            raise ValueError("it does not parse") from None
+
+    def linked(self, limit: int) -> tuple[ModelProto, str]:
+        """A copy of the model that another reader can open, and the folder it names files from.
+
+        Large initializers of the main graph stay where they lie, be it in the model's own file:
+        the copy names that file by its real path, relative to the folder, as external data. All
+        other data is inside.
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            What has to be inside takes over `limit` bytes, or a data file is missing or fails.
+        """
+        copy = ModelProto()
+        copy.CopyFrom(self.proto)
+        copy.ClearField("training_info")
+        extents = [self._extent(each) for each in copy.graph.initializer]
+        folder = _common_folder(each.path for each in extents if each is not None)
+        inside = []
+        for at, tensor in enumerate(tensors_of(copy)):
+            if not _is_external(tensor):
+                continue
+            extent = extents[at] if at < len(extents) else None
+            if extent is None or folder is None:
+                inside.append(tensor)
+            else:
+                _link(tensor, extent, folder)
+        size = copy.ByteSize() + sum(self._bytes_inside(each) for each in inside)
+        if size > limit:
+            raise UnreadableError(
+                f"a copy of it would take {size:,} bytes, more than one message can hold",
+                where=self.where,
+                hint="save it with external data",
+            )
+        for tensor in inside:
+            self._fill(tensor)
+        return copy, str(folder or "")
+
+    def _extent(self, tensor: TensorProto) -> Extent | None:
+        """Where the plain bytes of an initializer lie in a file; None where they do not."""
+        if not _is_external(tensor):
+            return None
+        embedded = self._embedded_of(tensor)
+        if embedded is None:
+            try:
+                return self._folders.locate(tensor, self.where)
+            except FileNotFoundError:
+                raise data_files_missing({self.location(tensor): 1}, self.where) from None
+        if self._source is None or not embedded.plain:
+            return None
+        path = Path(os.path.realpath(self._source.path))
+        return Extent(path=path, offset=embedded.offset, length=embedded.length)
+
+    def _bytes_inside(self, tensor: TensorProto) -> int:
+        embedded = self._embedded_of(tensor)
+        return embedded.length if embedded is not None else stored_bytes(tensor) or 0
+
+    def _fill(self, tensor: TensorProto) -> None:
+        embedded = self._embedded_of(tensor)
+        if embedded is None:
+            data = self._folders.read(tensor, self.where)
+        else:
+            data = self._bytes_of(embedded)
+            if not embedded.plain:
+                tensor.CopyFrom(self._message(data))
+                return
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        tensor.raw_data = data
+
+
+def _common_folder(paths: Iterable[Path]) -> Path | None:
+    """The folder that holds all these files; None where there is none, or none that ONNX names."""
+    try:
+        folder = Path(os.path.commonpath({str(each.parent) for each in paths}))
+        str(folder).encode()
+    # No path at all, paths on several drives, or names that are no text.
+    except ValueError:
+        return None
+    return folder
+
+
+def _link(tensor: TensorProto, extent: Extent, folder: Path) -> None:
+    """Name the stretch of a file that holds a tensor's data."""
+    del tensor.external_data[:]
+    for key, value in (
+        ("location", extent.path.relative_to(folder).as_posix()),
+        ("offset", str(extent.offset)),
+        ("length", str(extent.length)),
+    ):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _is_external(tensor: TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def _values(stored: TensorProto, data: bytes | None) -> NDArray[Any]:
+    """A tensor's values, from its plain bytes where there are any."""
+    plain = PLAIN.get(stored.data_type)
+    if data is not None and plain is not None:
+        import numpy as np
+
+        return np.frombuffer(data, dtype=plain).reshape(tuple(stored.dims))
+    from onnx import numpy_helper
+
+    if data is not None and not stored.HasField("raw_data"):
+        filled = TensorProto(data_type=stored.data_type, dims=stored.dims, raw_data=data)
+        return numpy_helper.to_array(filled)
+    return numpy_helper.to_array(stored)
 
 
 def _spread(dims: tuple[int, ...], values: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
     """A sparse tensor as a dense array (https://onnx.ai/onnx/repo-docs/IR.html, SparseTensor)."""
-    if int(np.prod(dims, dtype=object)) > DENSE_LIMIT:
+    import numpy as np
+
+    if prod(dims) > max(DENSE_LIMIT, SPARSEST * values.size):
         raise ValueError(f"a sparse tensor of dims {dims} is too large to spread out")
+    if indices.size and int(indices.min()) < 0:
+        # numpy would count it from the end.
+        raise ValueError("an index is negative")
     dense = np.zeros(dims, dtype=values.dtype)
     if indices.ndim == 2:
         dense[tuple(indices.T)] = values
@@ -76,31 +317,38 @@ def _spread(dims: tuple[int, ...], values: NDArray[Any], indices: NDArray[Any]) 
     return dense
 
 
-def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def tensors_of(proto: ModelProto) -> Iterator[TensorProto]:
+    """Every dense tensor of a model, wherever it is stored."""
+    yield from _tensors_of_graph(proto.graph)
+    for function in proto.functions:
+        yield from _tensors_of_nodes(function.node)
+        for attribute in function.attribute_proto:
+            yield from tensors_of_attribute(attribute)
+
+
+def _tensors_of_graph(graph: Any) -> Iterator[TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     yield from _tensors_of_nodes(graph.node)
 
 
-def _tensors_of_nodes(nodes: Any) -> Iterator[onnx.TensorProto]:
+def _tensors_of_nodes(nodes: Any) -> Iterator[TensorProto]:
     for node in nodes:
         for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("sparse_tensor"):
-                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-            for sparse in attribute.sparse_tensors:
-                yield from (sparse.values, sparse.indices)
-            if attribute.HasField("g"):
-                yield from _tensors_of_graph(attribute.g)
-            for graph in attribute.graphs:
-                yield from _tensors_of_graph(graph)
+            yield from tensors_of_attribute(attribute)
 
 
-def storage_of(tensor: onnx.TensorProto | onnx.SparseTensorProto) -> Storage:
-    """Where an initializer of this kind is stored."""
-    if isinstance(tensor, onnx.SparseTensorProto):
-        return Storage.SPARSE_INITIALIZER
-    return Storage.INITIALIZER
+def tensors_of_attribute(attribute: Any) -> Iterator[TensorProto]:
+    """Every dense tensor in one attribute."""
+    if attribute.HasField("t"):
+        yield attribute.t
+    yield from attribute.tensors
+    if attribute.HasField("sparse_tensor"):
+        yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+    for sparse in attribute.sparse_tensors:
+        yield from (sparse.values, sparse.indices)
+    if attribute.HasField("g"):
+        yield from _tensors_of_graph(attribute.g)
+    for graph in attribute.graphs:
+        yield from _tensors_of_graph(graph)

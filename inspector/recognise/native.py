@@ -133,5 +133,5 @@ def _uniquely_named(found: list[BatchNorm]) -> tuple[BatchNorm, ...]:
                 name = f"{base} #{again}"
                 again += 1
             taken.add((each.scope, name))
-        unique.append(replace(each, name=name))
+        unique.append(each if name == each.name else replace(each, name=name))
     return tuple(unique)

@@ -5,7 +5,6 @@ Recognisers ask here, and so need not know of subgraphs, functions and Identity.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,17 @@ class Binding:
 
 
 class Place:
-    """The nodes of one scope, with what its names stand for and who uses them."""
+    """The nodes of one scope, with what its names stand for and who uses them.
+
+    Parameters
+    ----------
+    tensors
+        Initializers by name.
+    bound
+        Other names that no node here computes: graph inputs, arguments of a function's call.
+    overridable
+        Initializers that are graph inputs as well.
+    """
 
     def __init__(
         self,
@@ -31,22 +40,42 @@ class Place:
         scope: Scope,
         nodes: Sequence[Node],
         opsets: Mapping[str, int],
+        tensors: Mapping[str, Tensor],
         bound: Mapping[str, Binding],
         outputs: Sequence[str],
         parent: Place | None,
+        overridable: frozenset[str] = frozenset(),
     ) -> None:
         self.scope = scope
         self.nodes = nodes
         self.opsets = opsets
         self.parent = parent
         self.outputs = frozenset(outputs)
+        self._tensors = tensors
+        self._overridable = overridable
+        self._constants: dict[str, Tensor] = {}
         self._bound = bound
-        self._producers = {name: node for node in nodes for name in node.outputs if name}
-        consumers: dict[str, list[Node]] = defaultdict(list)
+        self._producers: dict[str, Node] = {}
+        self._consumers: dict[str, list[Node]] = {}
         for node in nodes:
-            for name in dict.fromkeys((*node.inputs, *captured(node))):
+            self._add(node)
+
+    def _add(self, node: Node) -> None:
+        for name in node.outputs:
+            if name:
+                self._producers[name] = node
+        if node.op_type == "Constant" and node.is_standard and node.outputs:
+            value = node.attributes.get("value") or node.attributes.get("sparse_value")
+            if isinstance(value, Tensor):
+                self._constants[node.outputs[0]] = value
+        # Most nodes have no attributes, and so no subgraphs that could read values from here.
+        read = (*node.inputs, *captured(node)) if node.attributes else node.inputs
+        consumers = self._consumers
+        for name in dict.fromkeys(read):
+            if name in consumers:
                 consumers[name].append(node)
-        self._consumers = consumers
+            else:
+                consumers[name] = [node]
 
     @property
     def opset(self) -> int:
@@ -64,7 +93,7 @@ class Place:
     def is_input(self, value: str) -> bool:
         """Whether `value` is fed into its scope rather than stored or computed."""
         home = self._home(value)
-        binding = home._bound.get(value) if home is not None else None
+        binding = home._stored(value) if home is not None else None
         return binding is not None and binding.tensor is None
 
     def is_local(self, value: str) -> bool:
@@ -78,8 +107,8 @@ class Place:
         seen: set[tuple[int, str]] = set()
         place = self._home(value)
         while place is not None:
-            if value in place._bound:
-                return place._bound[value]
+            if (stored := place._stored(value)) is not None:
+                return stored
             node = place._producers[value]
             if not (node.op_type == "Identity" and node.is_standard) or (id(place), value) in seen:
                 return _computed(node)
@@ -88,10 +117,22 @@ class Place:
             place = place._home(value)
         return Binding(origin=Origin.ABSENT, tensor=None, reason=f"nothing computes {value!r}")
 
+    def _stored(self, value: str) -> Binding | None:
+        """What `value` stands for where no node of this scope has to compute it."""
+        if value in self._constants:
+            return Binding(origin=Origin.CONSTANT, tensor=self._constants[value])
+        if value in self._tensors:
+            over = value in self._overridable
+            origin = Origin.OVERRIDABLE if over else Origin.INITIALIZER
+            return Binding(origin=origin, tensor=self._tensors[value])
+        return self._bound.get(value)
+
     def _home(self, value: str) -> Place | None:
         """The nearest scope in which `value` is bound or computed."""
         place: Place | None = self
-        while place is not None and not (value in place._bound or value in place._producers):
+        while place is not None and not (
+            value in place._tensors or value in place._producers or value in place._bound
+        ):
             place = place.parent
         return place
 

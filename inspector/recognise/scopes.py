@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
-from inspector.facts.model import Graph, Model, Node, Scope, Tensor
+from inspector.facts.model import Graph, Model, Node, Scope, function_name
 from inspector.recognise.attributes import called
-from inspector.recognise.place import Binding, Place
+from inspector.recognise.place import Binding, Place, subgraphs
 
 MOST_SCOPES = 20_000
-"""Functions that call functions twice each unfold without end; no real model comes near."""
+"""Functions that call functions twice each unfold into millions; no real model comes near."""
 
-DEEPEST_SCOPE = 128
-"""Protobuf nests messages 100 deep; beyond that, a function must be calling itself."""
+MOST_UNFOLDED = 300_000
+"""Nodes in the bodies of all calls together: a long body may be called often, too."""
 
 
 def places(model: Model) -> Iterator[Place]:
@@ -29,21 +29,74 @@ def places(model: Model) -> Iterator[Place]:
     inspector.errors.UnreadableError
         Functions call each other in a circle or unfold beyond `MOST_SCOPES`.
     """
+    _check_circles(model)
     main = _graph_place(model.graph, (), model.opsets, None, overridable=model.ir_version >= 4)
     pending = deque([main])
-    seen = 0
+    seen = unfolded = 0
     while pending:
         place = pending.popleft()
         seen += 1
-        if seen > MOST_SCOPES or len(place.scope) > DEEPEST_SCOPE:
+        unfolded += len(place.nodes) if place.scope else 0
+        if seen > MOST_SCOPES or unfolded > MOST_UNFOLDED:
             raise UnreadableError(
-                "its functions call each other without end",
+                f"its functions and subgraphs unfold into more than {MOST_SCOPES:,} scopes or "
+                f"{MOST_UNFOLDED:,} nodes",
                 where=model.path,
                 hint="inline them, or export the model again",
             )
         yield place
-        for node, label in zip(place.nodes, _labels(place.nodes), strict=True):
-            pending.extend(_inner(model, place, node, label))
+        if any(_opens(node, model) for node in place.nodes):
+            for node, label in zip(place.nodes, _labels(place.nodes), strict=True):
+                pending.extend(_inner(model, place, node, label))
+
+
+def _check_circles(model: Model) -> None:
+    """Refuse functions that call each other in a circle, which ONNX forbids.
+
+    Functions that call none are taken away again and again; a circle stays.
+    """
+    calls = {
+        key: {inner for node in _with_inner(each.nodes) if (inner := _key(model, node))}
+        for key, each in model.functions.items()
+    }
+    callers: dict[tuple[str, str], list[tuple[str, str]]] = {key: [] for key in calls}
+    for key, inner_keys in calls.items():
+        for each in inner_keys:
+            callers[each].append(key)
+    done = [key for key, inner_keys in calls.items() if not inner_keys]
+    for key in done:
+        for caller in callers[key]:
+            calls[caller].discard(key)
+            if not calls[caller]:
+                done.append(caller)
+    if len(done) < len(calls):
+        domain, name = next(key for key, inner_keys in calls.items() if inner_keys)
+        raise UnreadableError(
+            f"its functions call each other in a circle, {name!r} of {domain!r} among them",
+            where=model.path,
+            hint="inline them, or export the model again",
+        )
+
+
+def _key(model: Model, node: Node) -> tuple[str, str] | None:
+    """The key of the function that a node calls."""
+    key = node.domain, function_name(node.op_type, node.overload)
+    return key if key in model.functions else None
+
+
+def _with_inner(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Nodes, and those of the subgraphs inside them."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _with_inner(graph.nodes)
+
+
+def _opens(node: Node, model: Model) -> bool:
+    """Whether a node may open a scope: it calls a function, or has a subgraph."""
+    if model.functions and model.function(node) is not None:
+        return True
+    return bool(node.attributes) and any(True for _ in subgraphs(node))
 
 
 def _labels(nodes: Sequence[Node]) -> list[str]:
@@ -74,7 +127,8 @@ def _inner(model: Model, place: Place, node: Node, label: str) -> Iterator[Place
             scope=(*place.scope, label),
             nodes=nodes,
             opsets=function.opsets or place.opsets,
-            bound=bound | _constants(nodes),
+            tensors={},
+            bound=bound,
             outputs=function.outputs,
             parent=None,
         )
@@ -88,32 +142,18 @@ def _graph_place(
     *,
     overridable: bool = False,
 ) -> Place:
-    bound = {value.name: _GRAPH_INPUT for value in graph.inputs}
-    for name, tensor in graph.initializers.items():
-        # Before IR version 4 every initializer had to be listed as an input.
-        over = overridable and name in bound
-        bound[name] = Binding(
-            origin=Origin.OVERRIDABLE if over else Origin.INITIALIZER, tensor=tensor
-        )
+    inputs = {value.name: _GRAPH_INPUT for value in graph.inputs}
     return Place(
         scope=scope,
         nodes=graph.nodes,
         opsets=opsets,
-        bound=bound | _constants(graph.nodes),
+        tensors=graph.initializers,
+        bound=inputs,
         outputs=[value.name for value in graph.outputs],
         parent=parent,
+        # Before IR version 4 every initializer had to be listed as an input.
+        overridable=frozenset(inputs) if overridable else frozenset(),
     )
-
-
-def _constants(nodes: Sequence[Node]) -> dict[str, Binding]:
-    """Outputs of Constant nodes that hold a tensor."""
-    found = {}
-    for node in nodes:
-        if node.op_type == "Constant" and node.is_standard and node.outputs:
-            value = node.attributes.get("value") or node.attributes.get("sparse_value")
-            if isinstance(value, Tensor):
-                found[node.outputs[0]] = Binding(origin=Origin.CONSTANT, tensor=value)
-    return found
 
 
 def _as_argument(binding: Binding) -> Binding:

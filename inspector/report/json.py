@@ -8,29 +8,37 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from inspector.facts.batchnorm import BatchNormValues, Parameter, Range
-from inspector.facts.comparison import Comparison
-from inspector.facts.count import Count
-from inspector.facts.export import Export
 from inspector.facts.inspection import InspectedNorm, Inspection
-from inspector.facts.model import Value
 from inspector.report.words import shortest
+
+if TYPE_CHECKING:
+    from inspector.facts.batchnorm import BatchNormValues, Parameter, Range
+    from inspector.facts.comparison import Comparison
+    from inspector.facts.count import Count
+    from inspector.facts.export import Export
+    from inspector.facts.model import Value
 
 VERSION = 1
 
 
 def to_json(fact: Inspection | Comparison | Export) -> str:
     """One JSON object with `schema` and `version`, and a newline behind it."""
-    match fact:
-        case Inspection():
-            body = {"schema": "bninspect.inspection", "version": VERSION, **_inspection(fact)}
-        case Comparison():
-            body = {"schema": "bninspect.comparison", "version": VERSION, **_comparison(fact)}
-        case Export():
-            body = {"schema": "bninspect.export", "version": VERSION, **asdict(fact)}
-    return json.dumps(_plain(body), indent=2, allow_nan=False) + "\n"
+    schema, body = _body(fact)
+    whole = {"schema": f"bninspect.{schema}", "version": VERSION, **body}
+    return json.dumps(_plain(whole), indent=2, allow_nan=False) + "\n"
+
+
+def _body(fact: Inspection | Comparison | Export) -> tuple[str, dict[str, Any]]:
+    # Facts of the other flows are imported only where this is none of `inspect`'s.
+    if isinstance(fact, Inspection):
+        return "inspection", _inspection(fact)
+    from inspector.facts.comparison import Comparison
+
+    if isinstance(fact, Comparison):
+        return "comparison", _comparison(fact)
+    return "export", asdict(fact)
 
 
 def _inspection(fact: Inspection) -> dict[str, Any]:

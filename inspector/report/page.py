@@ -1,23 +1,23 @@
-"""A page of terminal text: lines with colour by meaning, wrapped and never cut."""
+"""A page of terminal text: lines with colour by meaning, wrapped and never cut.
+
+Spans hold what prints (see `inspector.report.words.printable`): no line breaks, no tabs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from io import StringIO
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
-
-from rich.console import Console
-from rich.text import Text
 
 Span: TypeAlias = str | tuple[str, str]
 """Text, or text with its style."""
 
-GOOD = "bold green"
-BAD = "bold red"
-DOUBT = "bold yellow"
-HEAD = "bold"
-FAINT = "dim"
-NAME = "cyan"
+# Styles are the parameters of ANSI's Select Graphic Rendition (ECMA-48, 8.3.117).
+GOOD = "1;32"
+BAD = "1;31"
+DOUBT = "1;33"
+HEAD = "1"
+FAINT = "2"
+NAME = "36"
 
 
 class Page:
@@ -33,18 +33,8 @@ class Page:
 
     def __init__(self, *, width: int, color: bool) -> None:
         self.width = width
-        self._file = StringIO()
-        self._console = Console(
-            file=self._file,
-            width=width,
-            force_terminal=color,
-            color_system="standard" if color else None,
-            no_color=not color,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            legacy_windows=False,
-        )
+        self.color = color
+        self._lines: list[str] = []
 
     def line(self, *spans: Span, indent: int = 0, hang: int = 0) -> None:
         """One line; where it wraps, the rest stands `hang` columns further in."""
@@ -53,17 +43,30 @@ class Page:
     def _wrapped(self, first: Span, lead: str, spans: Sequence[Span]) -> None:
         """Lines of what fits behind `lead`, the first of them behind `first` instead."""
         room = max(self.width - len(lead), 20)
-        for at, part in enumerate(Text.assemble(*spans).wrap(self._console, room)):
-            part.rstrip()
-            start = lead if at else first
-            self._console.print(Text.assemble(start, part), soft_wrap=True)
+        text = _plain(spans)
+        start = first if isinstance(first, str) else self._painted((first,))
+        for begin, end in _pieces(text, room):
+            part = self._painted(_cut(spans, begin, end)) if self.color else text[begin:end]
+            self._lines.append(start + part)
+            start = lead
 
     def exact(self, *spans: Span) -> None:
         """One line that is laid out already and never wraps."""
-        self._console.print(Text.assemble(*spans), soft_wrap=True)
+        self._lines.append(self._painted(spans))
+
+    def _painted(self, spans: Iterable[Span]) -> str:
+        """The text of `spans`, in colour where the page has any."""
+        if not self.color:
+            return _plain(spans)
+        return "".join(
+            [
+                each if isinstance(each, str) else each[0] and f"\x1b[{each[1]}m{each[0]}\x1b[0m"
+                for each in spans
+            ]
+        )
 
     def blank(self) -> None:
-        self._console.print()
+        self._lines.append("")
 
     def heading(self, title: str, rest: str = "") -> None:
         """A blank line and a heading."""
@@ -79,4 +82,47 @@ class Page:
 
     def text(self) -> str:
         """Everything written so far."""
-        return self._file.getvalue()
+        return "\n".join([*self._lines, ""])
+
+
+def _plain(spans: Iterable[Span]) -> str:
+    """The text of `spans` alone."""
+    return "".join([each if isinstance(each, str) else each[0] for each in spans])
+
+
+def _cut(spans: Iterable[Span], begin: int, end: int) -> Iterator[Span]:
+    """What of `spans` lies from character `begin` to `end` of their text."""
+    for each in spans:
+        text = each if isinstance(each, str) else each[0]
+        part = text[max(begin, 0) : max(end, 0)]
+        yield part if isinstance(each, str) else (part, each[1])
+        begin -= len(text)
+        end -= len(text)
+
+
+def _pieces(text: str, room: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of each line of `text`: broken between words, or within one too long for any.
+
+    There is always a first line, be it empty.
+    """
+    whole = len(text.rstrip())
+    narrow = text.isascii() or text.replace("→", ">").isascii()
+    begin = 0
+    while (fit := begin + room if narrow else _fitting(text, begin, room)) < whole:
+        end = text.rfind(" ", begin, fit + 1)
+        if not text[begin : max(end, begin)].strip():
+            end = fit
+        yield begin, begin + len(text[begin:end].rstrip())
+        begin = end
+        while text[begin].isspace():  # ends at the latest before `whole`, where the text does
+            begin += 1
+    yield begin, whole
+
+
+def _fitting(text: str, begin: int, room: int) -> int:
+    """Where the characters from `begin` on that fit into `room` columns end."""
+    from rich.cells import chop_cells
+
+    # A window keeps the work linear; only marks that take no column could fill it.
+    lines = chop_cells(text[begin : begin + 4 * room], room)
+    return begin + (len(lines[0]) if lines else 4 * room)

@@ -34,23 +34,23 @@ def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> 
 
 
 def _to_text(fact: Fact, width: int, color: bool) -> str:
-    from inspector.facts.comparison import Comparison
-    from inspector.facts.export import Export
     from inspector.facts.inspection import Inspection
     from inspector.report.page import Page
 
     page = Page(width=width, color=color)
-    match fact:
-        case Inspection():
-            from inspector.report.text_inspection import write_inspection
+    if isinstance(fact, Inspection):
+        from inspector.report.text_inspection import write_inspection
 
-            write_inspection(fact, page)
-        case Comparison():
-            from inspector.report.text_comparison import write_comparison
+        write_inspection(fact, page)
+        return page.text()
+    from inspector.facts.comparison import Comparison
 
-            write_comparison(fact, page)
-        case Export():
-            from inspector.report.text_export import write_export
+    if isinstance(fact, Comparison):
+        from inspector.report.text_comparison import write_comparison
 
-            write_export(fact, page)
+        write_comparison(fact, page)
+        return page.text()
+    from inspector.report.text_export import write_export
+
+    write_export(fact, page)
     return page.text()

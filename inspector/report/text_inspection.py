@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from inspector.facts.batchnorm import BatchNorm, Certainty, Form, Range
 from inspector.facts.count import Count, Role
 from inspector.facts.inspection import InspectedNorm, Inspection
-from inspector.facts.manifest import Manifest
 from inspector.report.page import BAD, DOUBT, FAINT, NAME, Page, Span
 from inspector.report.words import fitted, listed, many, number, printable, shortest, size
 
+if TYPE_CHECKING:
+    from inspector.facts.manifest import Manifest
+
 _COLUMNS = ("scale", "B", "mean", "var", "slope")
 _WIDTH = 9
+_UNKNOWN = ("?".rjust(_WIDTH), DOUBT)
 _LEAD = 35
 """Columns in front of the first range: channels, epsilon, momentum, min or max."""
 
@@ -110,16 +114,15 @@ def _norm(each: InspectedNorm, page: Page) -> None:
     page.line(*_title(norm), indent=2, hang=4)
     ranges = (values.scale, values.bias, values.mean, values.var, values.slope)
     channels = "?" if norm.channels is None else str(norm.channels)
-    momentum, torch_momentum = fitted(norm.momentum, 6), fitted(norm.torch_momentum, 6)
     page.exact(
-        f"{channels:>8} {fitted(norm.epsilon, 9):>9} {momentum:>6} ONNX ",
+        f"{channels:>8} {fitted(norm.epsilon, 9):>9} {fitted(norm.momentum, 6):>6} ONNX ",
         (" min", FAINT),
-        *(_cell(found, "low") for found in ranges),
+        *[_UNKNOWN if found is None else number(found.low).rjust(_WIDTH) for found in ranges],
     )
     page.exact(
-        f"{'':>8} {'':>9} {torch_momentum:>6} torch",
+        f"{'':>8} {'':>9} {fitted(norm.torch_momentum, 6):>6} torch",
         (" max", FAINT),
-        *(_cell(found, "high") for found in ranges),
+        *[_UNKNOWN if found is None else number(found.high).rjust(_WIDTH) for found in ranges],
     )
     _remarks(norm, ranges, page)
 
@@ -136,17 +139,19 @@ def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> Non
         if found is not None and found.non_finite:
             words = f"{name}: {many(found.non_finite, 'value')} NaN or infinite"
             page.line((words, BAD), indent=9)
-    lost = [(n, p) for n, p in norm.parameters if p.certainty is Certainty.LOST]
-    for name, parameter in lost:
-        page.line((f"{name}: {printable(parameter.reason)}", DOUBT), indent=9, hang=2)
-    lengths = {n: p.tensor.elements for n, p in norm.parameters if p.tensor is not None}
-    if len(set(lengths.values())) > 1:
-        words = ", ".join(f"{name} has {count:,}" for name, count in lengths.items())
-        page.line((f"numbers of channels disagree: {words}", BAD), indent=9, hang=2)
+    parameters = norm.parameters
+    for name, parameter in parameters:
+        if parameter.certainty is Certainty.LOST:
+            page.line((f"{name}: {printable(parameter.reason)}", DOUBT), indent=9, hang=2)
+    if len({p.tensor.dims for _, p in parameters if p.tensor is not None}) > 1:
+        lengths = {n: p.tensor.elements for n, p in parameters if p.tensor is not None}
+        if len(set(lengths.values())) > 1:
+            words = ", ".join(f"{name} has {count:,}" for name, count in lengths.items())
+            page.line((f"numbers of channels disagree: {words}", BAD), indent=9, hang=2)
 
 
 def _title(norm: BatchNorm) -> list[Span]:
-    scope = "".join(f"{printable(part)} / " for part in norm.scope)
+    scope = "".join([f"{printable(part)} / " for part in norm.scope])
     around = f"{listed(norm.after) or '?'} → BatchNorm → {listed(norm.before) or '?'}"
     title: list[Span] = [(scope, FAINT), (printable(norm.name), NAME), "   ", around]
     if norm.training:
@@ -154,12 +159,6 @@ def _title(norm: BatchNorm) -> list[Span]:
     if norm.foldable_into:
         title.append((f"   could fold into {printable(norm.foldable_into)}", FAINT))
     return title
-
-
-def _cell(found: Range | None, which: str) -> Span:
-    if found is None:
-        return ("?".rjust(_WIDTH), DOUBT)
-    return number(getattr(found, which)).rjust(_WIDTH)
 
 
 def _totals(count: Count, page: Page) -> None:

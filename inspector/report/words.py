@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from math import copysign
+
+LONGEST = 1000
+"""Characters that a name is shown with at most; no exporter writes names of half that length."""
 
 
 def printable(text: str) -> str:
     """A name from a file, safe on a terminal: whatever does not print is escaped.
 
     Names come from anyone and may hold escape sequences, line breaks or marks that turn the
-    direction of writing.
+    direction of writing. Of a name beyond `LONGEST` the middle is left out.
     """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]}…({len(text):,} characters)…{text[-LONGEST // 4 :]}"
     if text.isprintable():
         return text
     return "".join(
@@ -21,15 +28,22 @@ def printable(text: str) -> str:
 
 def number(value: float) -> str:
     """Three significant digits in at most eight characters."""
-    for digits in (3, 2, 1):
-        text = f"{value:.{digits}g}"
+    text = f"{value:.3g}"
+    for digits in (2, 1):
         if len(text) <= 8:
             break
+        text = f"{value:.{digits}g}"
     return text
 
 
 def shortest(value: float) -> str:
     """A float32 attribute in as many digits as tell it from its neighbours (0.001, 1e-05)."""
+    # A cache alone takes -0.0 for 0.0.
+    return _shortest(value, copysign(1.0, value))
+
+
+@lru_cache(maxsize=256)  # a model has few values of epsilon and momentum
+def _shortest(value: float, _sign: float) -> str:
     import numpy as np
 
     return str(np.float32(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from inspector.facts.patch import (
     Bypass,
     InsertAfter,
     Patch,
+    Runnable,
     SetAttribute,
     SetInput,
     SetOutputCount,
@@ -31,19 +33,36 @@ _INPUTS = 0
 _PREFIX = "bninspect_patch_"
 
 
-def patched(model: Model, patches: Sequence[Patch]) -> bytes:
-    """`model` with `patches` applied (insertions last), serialised with its data inside.
+def runnable(model: Model) -> Path | Runnable:
+    """What ONNX Runtime opens in place of `model`.
+
+    The file itself, where it is binary, in one piece and of a size that its parser takes. Else a
+    copy that names each data file by the path that was checked: ONNX Runtime reads what we read.
+
+    Raises
+    ------
+    inspector.errors.UndecidedError
+        A copy would be too large.
+    inspector.errors.UnreadableError
+        A data file is missing or fails.
+    """
+    weights = _weights(model)
+    if weights.is_one_file and model.size <= LIMIT:
+        return Path(model.path)
+    proto, folder = _copy(weights)
+    return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
+
+
+def patched(model: Model, patches: Sequence[Patch]) -> Runnable:
+    """`model` with `patches` applied, insertions last; large initializers stay in its files.
 
     Raises
     ------
     inspector.errors.UndecidedError
         The copy would be too large, or a patch addresses what is not there.
     """
-    if not isinstance(model.weights, ProtoWeights):
-        raise UndecidedError("only a model opened from a file can be patched", where=model.path)
-    if model.missing_data:
-        raise UnreadableError("data files are missing", where=model.path)
-    proto = _copy(model)
+    weights = _weights(model)
+    proto, folder = _copy(weights)
     editor = _Editor(proto.graph, model.path)
     # Insertions last: they move a value's name to a new node, and patches address nodes by it.
     for patch in sorted(patches, key=lambda each: isinstance(each, InsertAfter)):
@@ -53,24 +72,22 @@ def patched(model: Model, patches: Sequence[Patch]) -> bytes:
         except (TypeError, ValueError) as error:
             raise UndecidedError(f"a patch cannot be written: {error}", where=model.path) from error
     editor.finish()
-    return bytes(proto.SerializeToString())
+    return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
 
 
-def _copy(model: Model) -> onnx.ModelProto:
-    """A copy with external data taken in."""
-    source = model.weights.proto  # type: ignore[attr-defined]  # checked by the caller
-    size = source.ByteSize() + sum(
-        each.elements * 8 for each in model.graph.initializers.values() if each.external
-    )
-    if size > LIMIT:
-        raise UndecidedError("the model is too large to patch a copy of it", where=model.path)
-    proto = onnx.ModelProto()
-    proto.CopyFrom(source)
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            values = model.weights.load(model.graph.initializers[tensor.name])
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    return proto
+def _weights(model: Model) -> ProtoWeights:
+    if not isinstance(model.weights, ProtoWeights):
+        raise UndecidedError("only a model opened from a file can be copied", where=model.path)
+    if model.missing_data:
+        raise UnreadableError("data files are missing", where=model.path)
+    return model.weights
+
+
+def _copy(weights: ProtoWeights) -> tuple[onnx.ModelProto, str]:
+    try:
+        return weights.linked(LIMIT)
+    except UnreadableError as error:
+        raise UndecidedError(error.what, where=weights.where, hint=error.hint) from error
 
 
 class _Editor:

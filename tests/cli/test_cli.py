@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from onnx_text import FEW
+
+from inspector.errors import UsageError
 
 NET = f"""agraph (float[N, 2] x) => (float[N, 2] y) {FEW}
 {{ [bn] y = BatchNormalization (x, s, b, m, v) }}"""
@@ -69,8 +72,7 @@ BROKEN = {
     ),
     "truncated": (
         b"\x08\x08\x3a\xff\x01\x0a",
-        "not an ONNX model, or cut off or damaged: 6 bytes do not parse; "
-        "compare its size with the original, and copy or export it again",
+        "cut off: it ends at byte 6 of 260 or more; copy, download or export it again",
     ),
 }
 
@@ -192,7 +194,7 @@ def test_version(run):
 def test_a_defect_is_one_line_with_a_code_of_its_own(run, net, monkeypatch):
     import inspector.flows
 
-    def broken(path: object) -> None:
+    def broken(path: object, **options: object) -> None:
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(inspector.flows, "inspect_file", broken)
@@ -202,6 +204,27 @@ def test_a_defect_is_one_line_with_a_code_of_its_own(run, net, monkeypatch):
     assert ran.err.count("\n") == 1
     with pytest.raises(RuntimeError):
         run(net, env={"BNINSPECT_DEBUG": "1"})
+
+
+@pytest.mark.parametrize(
+    ("flow", "words", "collects"),
+    [("inspect_file", [], False), ("compare_files", ["compare", "a.onnx"], True)],
+)
+def test_cycles_are_collected_where_large_arrays_lie_in_them(
+    flow, words, collects, run, net, monkeypatch
+):
+    import inspector.flows
+
+    seen = []
+
+    def note(*args: object, **options: object) -> None:
+        seen.append(gc.isenabled())
+        raise UsageError("enough")
+
+    monkeypatch.setattr(inspector.flows, flow, note)
+    assert run(*words, net).code == 2
+    assert seen == [collects]
+    assert gc.isenabled()
 
 
 def process(shell: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -278,6 +278,8 @@ def test_a_single_bias_and_a_single_number(count):
 
 def test_large_dims_are_counted_without_their_values(count):
     huge = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**62, 2**62])
+    huge.data_location = TensorProto.EXTERNAL
+    huge.external_data.add(key="location", value="not_there.bin")
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     graph = helper.make_graph([node], "g", [], [], initializer=[huge])
     assert count(helper.make_model(graph)).learned == 2**124

@@ -55,8 +55,8 @@ CONTENTS = {
     "GGUF": (b"GGUF" + bytes(99), "GGUF"),
     "TFLite": (b"\x1c\0\0\0TFL3" + bytes(99), "TFLite"),
     "ORT format": (b"\x1c\0\0\0ORTM" + bytes(99), "ORT format"),
-    "zeros": (bytes(1000), "do not parse"),
-    "noise": (np.random.default_rng(0).bytes(5000), "do not parse"),
+    "zeros": (bytes(1000), "byte 0 of 1,000 begins no field"),
+    "noise": (np.random.default_rng(0).bytes(5000), "or damaged: byte "),
     "a message without a graph": (b"\x08\x08\x12\x01x", "holds no graph"),
     "only a version": (b"\x08\x08", "holds no graph"),
 }

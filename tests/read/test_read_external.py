@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from inspector.errors import UnreadableError
+from inspector.errors import UnreadableError, UsageError
 from inspector.flows import inspect_file
 from inspector.read.open import open_model
 
@@ -41,8 +41,8 @@ def saved(folder: Path, proto: onnx.ModelProto, data: bytes | None = VALUES.toby
     return folder / "m.onnx"
 
 
-def scale_of(path: Path) -> list[float]:
-    model = open_model(path)
+def scale_of(path: Path, *external_dirs: Path) -> list[float]:
+    model = open_model(path, external_dirs=external_dirs)
     return model.weights.load(model.graph.initializers["s"]).tolist()
 
 
@@ -79,14 +79,17 @@ def test_a_data_file_in_a_folder_below(tmp_path: Path):
     ("fields", "words"),
     [
         ({"offset": 1}, "lie outside"),
-        ({"offset": 2**70, "length": 16}, "lie outside"),
-        ({"offset": -16}, "lie outside"),
-        ({"offset": -16, "length": 16}, "lie outside"),
-        ({"length": -16}, "it takes 16 bytes"),
+        ({"offset": 2**60, "length": 16}, "lie outside"),
+        ({"offset": 2**70, "length": 16}, "no number of bytes"),
+        ({"offset": -16}, "no number of bytes"),
+        ({"offset": -16, "length": 16}, "no number of bytes"),
+        ({"length": -16}, "no number of bytes"),
+        ({"offset": "1_0"}, "no number of bytes"),
+        ({"offset": " 8"}, "no number of bytes"),
         ({"length": 8}, "it takes 16 bytes"),
         ({"length": 17}, "it takes 16 bytes"),
-        ({"offset": "eight"}, "not a number"),
-        ({"length": "9" * 5000}, "not a number"),
+        ({"offset": "eight"}, "no number of bytes"),
+        ({"length": "9" * 5000}, "no number of bytes"),
     ],
 )
 def test_stretches_that_are_not_there(fields, words, tmp_path: Path):
@@ -94,13 +97,32 @@ def test_stretches_that_are_not_there(fields, words, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "location",
-    ["/etc/passwd", "../m.data", "sub/../../m.data", "", "a\0b", None],
+    ("location", "words"),
+    [
+        ("/etc/passwd", "is an absolute path"),
+        ("C:/m.data", "is an absolute path"),
+        ("C:m.data", "is an absolute path"),
+        ("\\\\host\\share\\m.data", "is an absolute path"),
+        ("../m.data", "by '..'"),
+        ("sub/../../m.data", "by '..'"),
+        ("..\\m.data", "by '..'"),
+        ("", "names no data file"),
+        (None, "names no data file"),
+        ("a\0b", "no file's name"),
+        ("*/_ORT_MEM_ADDR_/*", "no file's name"),
+    ],
 )
-def test_locations_that_leave_the_folder(location, tmp_path: Path):
+def test_locations_that_leave_the_folder(location, words, tmp_path: Path):
     saved(tmp_path, external())
     path = saved(tmp_path / "sub", external(location))
-    assert "plain file name" in refused(path)
+    assert words in refused(path)
+
+
+def test_a_location_that_is_given_twice(tmp_path: Path):
+    proto = external()
+    tensor = next(each for each in proto.graph.initializer if each.external_data)
+    tensor.external_data.add(key="location", value="other")
+    assert "given twice" in refused(saved(tmp_path, proto))
 
 
 @pytest.mark.parametrize("location", [".", "folder", "pipe"])
@@ -167,17 +189,78 @@ def test_without_its_data_a_model_opens_and_values_are_unknown(tmp_path: Path):
     assert norm.values.slope is None
     assert norm.values.mean is not None
     assert fact.count.learned == 8
-    assert fact.notes == ("values are unknown where data files are missing: 'm.data'",)
+    (note,) = fact.notes
+    assert note.startswith("values are unknown where data files are missing: 'm.data' (1 tensor); ")
 
 
 def test_a_file_that_is_cut_off_after_opening(tmp_path: Path):
     model = open_model(saved(tmp_path, external()))
     (tmp_path / "m.data").write_bytes(b"")
-    with pytest.raises(UnreadableError, match="lie outside"):
+    with pytest.raises(UnreadableError, match="became shorter"):
         model.weights.load(model.graph.initializers["s"])
     (tmp_path / "m.data").unlink()
     with pytest.raises(UnreadableError, match="data files are missing: 'm\\.data'"):
         model.weights.load(model.graph.initializers["s"])
+
+
+def test_a_data_file_with_a_second_hard_link(tmp_path: Path):
+    """Refused as onnx itself does, unless its folder is vouched for."""
+    path = saved(tmp_path / "model", external())
+    os.link(tmp_path / "model" / "m.data", tmp_path / "elsewhere")
+    assert "has 2 hard links, and may be another folder's file" in refused(path)
+    with pytest.raises(onnx.checker.ValidationError, match="hard link"):
+        onnx.load(path)
+    assert scale_of(path, tmp_path / "model") == VALUES.tolist()
+
+
+def test_a_folder_of_the_users_own_choice(tmp_path: Path):
+    path = saved(tmp_path / "model", external("sub/m.data"), None)
+    saved(tmp_path / "data" / "sub", external())
+    assert scale_of(path, tmp_path / "data") == VALUES.tolist()
+    assert open_model(path).missing_data == {"sub/m.data": 1}
+
+
+def test_a_link_into_the_folder_of_the_users_own_choice(tmp_path: Path):
+    saved(tmp_path / "data", external())
+    path = saved(tmp_path / "model", external(), None)
+    (tmp_path / "model" / "m.data").symlink_to(tmp_path / "data" / "m.data")
+    assert scale_of(path, tmp_path / "data") == VALUES.tolist()
+    assert "leads out" in refused(path)
+
+
+def test_a_link_out_of_the_folder_of_the_users_own_choice(tmp_path: Path):
+    (tmp_path / "secret").write_bytes(VALUES.tobytes())
+    path = saved(tmp_path / "model", external(), None)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "m.data").symlink_to(tmp_path / "secret")
+    assert open_model(path, external_dirs=[tmp_path / "data"]).missing_data == {"m.data": 1}
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path):
+    with pytest.raises(UsageError, match="no such folder for external data"):
+        open_model(saved(tmp_path, external()), external_dirs=[tmp_path / "nothing"])
+
+
+def test_a_model_that_links_to_a_folder_opens_nothing_below_it(tmp_path: Path):
+    """The cache of Hugging Face is flat; deeper down is no part of it."""
+    saved(tmp_path / "blobs", external("in/m.data"), None)
+    saved(tmp_path / "blobs" / "deep", external())
+    (tmp_path / "snapshot" / "in").mkdir(parents=True)
+    (tmp_path / "snapshot" / "m.onnx").symlink_to(tmp_path / "blobs" / "m.onnx")
+    (tmp_path / "snapshot" / "in" / "m.data").symlink_to(tmp_path / "blobs" / "deep" / "m.data")
+    assert "leads out" in refused(tmp_path / "snapshot" / "m.onnx")
+
+
+def test_many_missing_files_are_one_message(tmp_path: Path):
+    proto = external()
+    for at in range(40):
+        tensor = proto.graph.initializer.add(name=f"t{at}", data_type=TensorProto.FLOAT, dims=[4])
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=f"shard_{at % 10}.bin")
+    fact = inspect_file(saved(tmp_path, proto, None))
+    (note,) = fact.notes
+    assert "'m.data' (1 tensor), 'shard_0.bin' (4 tensors), " in note
+    assert " and 5 more; " in note
 
 
 def test_data_in_attributes_is_contained_too(tmp_path: Path):

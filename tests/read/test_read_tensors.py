@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from inspector.errors import UnreadableError
-from inspector.facts.model import Graph, Storage, Tensor
+from inspector.facts.model import Storage, Tensor
 from inspector.read.external import stored_bytes
 from inspector.read.open import open_model
 
@@ -111,9 +109,8 @@ def test_bytes_that_do_not_fit_the_dims_are_damage(dims, raw, field, onnx_file):
     if raw:
         stored.raw_data = raw
     stored.float_data.extend(field)
-    model = open_model(onnx_file(model_of(stored)))
-    with pytest.raises(UnreadableError, match="tensor 't' is damaged"):
-        model.weights.load(model.graph.initializers["t"])
+    with pytest.raises(UnreadableError, match=r"tensor 't' of dims .* takes .*, and its data has"):
+        open_model(onnx_file(model_of(stored)))
 
 
 @pytest.mark.parametrize(
@@ -155,51 +152,3 @@ def test_sizes_in_bytes_are_those_of_raw_data(number):
         assert needed is None
     elif needed is not None:
         assert needed == len(raw)
-
-
-def graphs(graph: Graph, proto: onnx.GraphProto):
-    yield graph, proto
-    for node, message in zip(graph.nodes, proto.node, strict=True):
-        for attribute in message.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from graphs(node.attributes[attribute.name], attribute.g)
-
-
-def test_graphs_of_the_corpus_are_onnxs_own(corpus: Path, corpus_rows):
-    seen = 0
-    for row in corpus_rows:
-        if row["load"] != "ok":
-            continue
-        path = corpus / row["file"]
-        model, proto = open_model(path), onnx.load(path, load_external_data=False)
-        assert model.ir_version == proto.ir_version
-        for graph, message in graphs(model.graph, proto.graph):
-            assert [(n.op_type, n.domain, n.name) for n in graph.nodes] == [
-                (n.op_type, n.domain, n.name) for n in message.node
-            ]
-            assert [(n.inputs, n.outputs) for n in graph.nodes] == [
-                (tuple(n.input), tuple(n.output)) for n in message.node
-            ]
-            assert [len(n.attributes) for n in graph.nodes] == [
-                len({a.name for a in n.attribute}) for n in message.node
-            ]
-            assert [v.name for v in graph.inputs] == [v.name for v in message.input]
-            assert [v.name for v in graph.outputs] == [v.name for v in message.output]
-            seen += 1
-    assert seen > 200
-
-
-def test_tensors_of_the_corpus_are_onnxs_own(corpus: Path, corpus_rows):
-    seen = 0
-    for row in corpus_rows:
-        if row["load"] != "ok" or int(row["size"]) > 2_000_000:
-            continue
-        path = corpus / row["file"]
-        model, proto = open_model(path), onnx.load(path, load_external_data=False)
-        for stored in proto.graph.initializer:
-            if stored.data_location == TensorProto.EXTERNAL:
-                continue
-            tensor = model.graph.initializers[stored.name]
-            assert bits(model.weights.load(tensor)) == bits(numpy_helper.to_array(stored))
-            seen += 1
-    assert seen > 2000

@@ -25,7 +25,7 @@ EVIL = {
     "line breaks": "a\nb\rc\u2028d\x85e",
     "bidi": "safe\u202egnirts\u2066x",
     "markup": "[red]x[/red] [link=file:///etc]y[/link] :smile:",
-    "long": "layer/" * 400 + "end",
+    "long": "layer/" * 160 + "end",
     "wide": "正規化層" * 60,
     "spaces": "a  b   c",
     "nothing but a backslash": "\\",
@@ -134,6 +134,15 @@ def test_names_are_harmless_whole_and_within_the_width(name, width, report):
     written = name if name.isprintable() else name.encode("unicode_escape").decode()
     joined = "".join(text.split())
     assert "".join(written.split()) in joined
+
+
+def test_the_middle_of_a_name_without_end_is_left_out(report):
+    text = report(norm_named("begin/" + "x" * 500_000 + "/end"))
+    assert len(text) < 10_000
+    joined = "".join(text.split())
+    assert "begin/xxx" in joined
+    assert "…(500,010characters)…" in joined
+    assert "xxx/end" in joined
 
 
 @pytest.mark.parametrize("name", EVIL.values(), ids=EVIL)
