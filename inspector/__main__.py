@@ -1,5 +1,5 @@
 """``python -m inspector`` is the same as ``bninspect``."""
 
-from inspector.cli import main
+from inspector.cli.main import run
 
-main()
+run()

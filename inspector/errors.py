@@ -19,6 +19,20 @@ class ExitCode(IntEnum):
     UNDECIDED = 4
 
 
+def escaped(text: str) -> str:
+    """`text` in one line that is safe on a terminal: whatever does not print is written out.
+
+    Names come from files that come from anyone: they may hold escape sequences, line breaks, or
+    marks that turn the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
 class InspectorError(Exception):
     """Base of every error this package raises on purpose.
 
@@ -42,7 +56,7 @@ class InspectorError(Exception):
 
     def __str__(self) -> str:
         located = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{located}; {self.hint}" if self.hint else located
+        return escaped(f"{located}; {self.hint}" if self.hint else located)
 
 
 class UsageError(InspectorError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 
 
@@ -11,12 +10,16 @@ def leave_cycles() -> None:
 
     The facts of a large model are hundreds of thousands of small objects with no cycle among them,
     and the collector walks them again and again as they grow: that is half of the time of
-    `inspect`. Nor does it walk what is left at the end.
+    `inspect`.
     """
     gc.disable()
-    atexit.register(gc.freeze)
 
 
 def collect_cycles() -> None:
     """Switch it on again, for commands that run long and leave large arrays in cycles."""
     gc.enable()
+
+
+def collects_cycles() -> bool:
+    """Whether it is on: whether this is such a command."""
+    return gc.isenabled()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
 
-from inspector.cli.collector import leave_cycles
+from inspector.cli.collector import collects_cycles, leave_cycles
 from inspector.cli.terminal import print_error
 from inspector.errors import InspectorError
 
@@ -37,3 +38,18 @@ def main() -> NoReturn:
         )
         sys.exit(_DEFECT)
     sys.exit(0)
+
+
+def run() -> NoReturn:
+    """The process's entry: `main`, and the shortest way out where nothing is left to tidy up."""
+    try:
+        main()
+    except SystemExit as done:
+        if collects_cycles():
+            raise
+        # Taking the facts of a large model apart again takes as long as to show them.
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # said already, where it was written to
+                    stream.flush()
+        os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from inspector.count.roles import Use, arrives_as_numbers, fixed_use, passes_on, use_of
 from inspector.facts.count import Role
-from inspector.facts.model import Attribute, Function, Graph, Model, Node, Scope, Tensor
+from inspector.facts.model import Function, Graph, Model, Node, Scope, Tensor, Wiring
 
 MOST_STEPS = 64
 """Moving operators in a row; more of them stand in a circle."""
@@ -20,22 +20,9 @@ MOST_STEPS = 64
 class Uses:
     """Finds the uses of stored values within one scope and the scopes inside it."""
 
-    def __init__(self, nodes: Sequence[Node], outputs: Sequence[str], functions: Functions) -> None:
-        users: dict[str, list[tuple[Node, int]]] = {}
-        producers: dict[str, Node] = {}
-        for node in nodes:
-            for position, name in enumerate(node.inputs):
-                if name in users:
-                    users[name].append((node, position))
-                else:
-                    users[name] = [(node, position)]
-            for name in node.outputs:
-                producers[name] = node
-        # The empty name stands for what is left out.
-        users.pop("", None)
-        producers.pop("", None)
-        self._users = users
-        self._producers = producers
+    def __init__(self, wiring: Wiring, outputs: Sequence[str], functions: Functions) -> None:
+        self._users = wiring.users
+        self._producers = wiring.producers
         self._outputs = frozenset(outputs)
         self._functions = functions
 
@@ -106,9 +93,9 @@ class Functions:
     def of(self, function: Function) -> Uses:
         """Uses inside a function's body."""
         if id(function) not in self._uses:
-            nodes = with_inner(function.nodes)
+            wiring = _with_inner(Wiring(function.nodes))
             # What a function gives back is used by its caller, and not followed any further.
-            self._uses[id(function)] = Uses(nodes, function.outputs, self)
+            self._uses[id(function)] = Uses(wiring, function.outputs, self)
         return self._uses[id(function)]
 
     def entry(self, node: Node, position: int) -> tuple[Uses, str] | None:
@@ -130,16 +117,18 @@ def stored_tensors(model: Model) -> Iterator[Stored]:
     yield from _of_graph(model.graph, (), functions)
     for function in model.functions.values():
         scope = (function.name,)
-        yield from _of_nodes(function.nodes, scope, {}, functions.of(function), functions)
+        wiring = Wiring(function.nodes)
+        yield from _of_nodes(wiring, scope, {}, functions.of(function), functions)
 
 
 def _of_graph(graph: Graph, scope: Scope, functions: Functions) -> Iterator[Stored]:
-    uses = Uses(with_inner(graph.nodes), [each.name for each in graph.outputs], functions)
-    yield from _of_nodes(graph.nodes, scope, graph.initializers, uses, functions)
+    wiring = _with_inner(graph.wiring)
+    uses = Uses(wiring, [each.name for each in graph.outputs], functions)
+    yield from _of_nodes(graph.wiring, scope, graph.initializers, uses, functions)
 
 
 def _of_nodes(
-    nodes: Sequence[Node],
+    wiring: Wiring,
     scope: Scope,
     initializers: Mapping[str, Tensor],
     uses: Uses,
@@ -147,12 +136,15 @@ def _of_nodes(
 ) -> Iterator[Stored]:
     for name, tensor in initializers.items():
         yield scope, name, tensor, uses.of(name, tensor)
-    for node in nodes:
+    for node in wiring.holding:
         for key, value in node.attributes.items():
-            for each in held(value):
+            for each in value if isinstance(value, tuple) else (value,):
                 if isinstance(each, Tensor):
                     yield _attribute(node, scope, key, each, uses)
-                elif isinstance(each, Graph):
+    for node in wiring.nesting:
+        for key, value in node.attributes.items():
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, Graph):
                     yield from _of_graph(each, (*scope, f"{node.label}.{key}"), functions)
 
 
@@ -165,21 +157,15 @@ def _attribute(node: Node, scope: Scope, key: str, tensor: Tensor, uses: Uses) -
     return scope, "", tensor, (Use(role=role, why=f"attribute {key} of {node.op_type}"),)
 
 
-def with_inner(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """The nodes of a graph and of the subgraphs inside it, which see its values."""
-    found = list(nodes)
+def _with_inner(wiring: Wiring) -> Wiring:
+    """The wiring of nodes together with the subgraphs inside them, which see their values."""
+    return Wiring(tuple(_flat(wiring.nodes))) if wiring.nesting else wiring
+
+
+def _flat(nodes: Sequence[Node]) -> Iterator[Node]:
+    yield from nodes
     for node in nodes:
         for value in node.attributes.values():
-            for each in held(value):
+            for each in value if isinstance(value, tuple) else (value,):
                 if isinstance(each, Graph):
-                    found.extend(with_inner(each.nodes))
-    return tuple(found)
-
-
-def held(value: Attribute) -> Sequence[Tensor | Graph]:
-    """The tensors and graphs that an attribute's value holds."""
-    if isinstance(value, (Tensor, Graph)):
-        return (value,)
-    if isinstance(value, tuple) and value and isinstance(value[0], (Tensor, Graph)):
-        return [each for each in value if isinstance(each, (Tensor, Graph))]
-    return ()
+                    yield from _flat(each.nodes)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from struct import pack
 
+from inspector.facts.fact import fact
 from inspector.facts.model import Node, Scope, Tensor
 
 
@@ -46,7 +47,7 @@ class Origin(StrEnum):
     ABSENT = "absent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One of scale, bias, mean and var: shape [C]. `tensor` is None where certainty is LOST."""
 
@@ -89,7 +90,7 @@ def _torch_momentum(momentum: float) -> float:
     return float(f"{1.0 - _shortest(momentum):.7g}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class BatchNorm:
     """One BatchNorm; (`scope`, `name`) is unique within its model.
 
@@ -130,7 +131,7 @@ class BatchNorm:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class Range:
     """Smallest and largest finite value, and how many values are NaN or infinite."""
 
@@ -139,7 +140,7 @@ class Range:
     non_finite: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class BatchNormValues:
     """Ranges over channels of a BatchNorm's parameters; None where the values are not known."""
 

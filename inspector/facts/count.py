@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from inspector.facts.fact import fact
 from inspector.facts.model import Scope, Tensor
 
 
@@ -17,7 +18,7 @@ class Role(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class CountedTensor:
     """A stored tensor with its role and why it has it.
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from inspector.facts.batchnorm import BatchNorm, BatchNormValues
 from inspector.facts.count import Count
+from inspector.facts.fact import fact
 from inspector.facts.model import Value
 
 if TYPE_CHECKING:
     from inspector.facts.manifest import Manifest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class InspectedNorm:
     """A BatchNorm and the ranges of its values."""
 

@@ -6,11 +6,13 @@ by name, dtype and dims; its values stay where they lie until `Weights.load` is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from inspector.facts.fact import fact
 
 if TYPE_CHECKING:
     from typing import Any
@@ -34,7 +36,7 @@ class Storage(StrEnum):
     ATTRIBUTE = "attribute"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class Tensor:
     """A stored tensor. `key` is what `Weights.load` takes; it has no meaning outside its model."""
 
@@ -54,7 +56,7 @@ class Tensor:
         return self.dtype in FLOAT_DTYPES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class Value:
     """A graph input, output or intermediate value; `None` stands for what is not declared."""
 
@@ -76,7 +78,7 @@ class AttributeReference:
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class Node:
     """One operator call; an absent optional input is the empty name, as ONNX writes it."""
 
@@ -117,6 +119,57 @@ class Node:
         return self.domain in ("", "ai.onnx")
 
 
+class Wiring:
+    """Which of some nodes compute and read each value, and which hold more than numbers.
+
+    Attributes
+    ----------
+    nodes
+        In the file's order.
+    producers
+        The node that computes a value; of several, against ONNX's rules, the last one.
+    users
+        The nodes that read a value, each with the position of the input.
+    nesting
+        The nodes with a subgraph among their attributes.
+    holding
+        The nodes with a tensor among their attributes.
+    """
+
+    __slots__ = ("holding", "nesting", "nodes", "producers", "users")
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        producers: dict[str, Node] = {}
+        users: dict[str, list[tuple[Node, int]]] = {}
+        nesting: list[Node] = []
+        holding: list[Node] = []
+        # Once for each node of a model: no calls that can be left out.
+        for node in nodes:
+            for name in node.outputs:
+                producers[name] = node
+            position = 0
+            for name in node.inputs:
+                if name in users:
+                    users[name].append((node, position))
+                else:
+                    users[name] = [(node, position)]
+                position += 1  # noqa: SIM113  # enumerate() costs more
+            for value in node.attributes.values():
+                kind = type(value[0]) if type(value) is tuple and value else type(value)
+                if kind is Graph and not (nesting and nesting[-1] is node):
+                    nesting.append(node)
+                elif kind is Tensor and not (holding and holding[-1] is node):
+                    holding.append(node)
+        # The empty name stands for what is left out.
+        users.pop("", None)
+        producers.pop("", None)
+        self.nodes = nodes
+        self.producers = producers
+        self.users = users
+        self.nesting = nesting
+        self.holding = holding
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
     """A graph or subgraph; `nodes` are in the file's (topological) order."""
@@ -127,6 +180,15 @@ class Graph:
     outputs: tuple[Value, ...]
     initializers: Mapping[str, Tensor]
     values: Mapping[str, Value]
+    _wiring: Wiring | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def wiring(self) -> Wiring:
+        """How its nodes hang together, found out when first asked for."""
+        if self._wiring is None:
+            object.__setattr__(self, "_wiring", Wiring(self.nodes))
+        assert self._wiring is not None  # set above
+        return self._wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +205,7 @@ class Function:
 
 
 class Weights(Protocol):
-    """Loads a tensor's values, one at a time."""
+    """Loads tensors' values when asked for."""
 
     def load(self, tensor: Tensor) -> NDArray[Any]:
         """Values of `tensor`, of its own dtype and dims.
@@ -152,6 +214,15 @@ class Weights(Protocol):
         ------
         inspector.errors.UnreadableError
             The stored bytes do not make such a tensor, or the data file cannot be read.
+        """
+
+    def load_together(self, tensors: Sequence[Tensor]) -> NDArray[Any]:
+        """Values of tensors of one dtype and the same dims, stacked: [len(tensors), *dims].
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            See `load`.
         """
 
 

@@ -20,7 +20,7 @@ from inspector.facts.model import (
     Value,
 )
 from inspector.read.constants import as_value
-from inspector.read.elements import dtype_name
+from inspector.read.elements import DTYPES, check_dims, dtype_name
 from inspector.read.protos import (
     AttributeProto,
     FunctionProto,
@@ -33,9 +33,6 @@ from inspector.read.protos import (
 )
 from inspector.read.strings import text, texts
 from inspector.read.weights import ProtoWeights
-
-MOST_AXES = 64
-"""NumPy's own limit; a tensor with more is damage or malice."""
 
 _NO_ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({})
 
@@ -56,6 +53,8 @@ class Converter:
         stored = [self.tensor(each) for each in proto.initializer]
         stored += [self._sparse(e, Storage.SPARSE_INITIALIZER) for e in proto.sparse_initializer]
         initializers = {each.name: each for each in stored}
+        if "" in initializers:
+            raise self._unnamed("an initializer")
         nodes = tuple([self._node(each) for each in proto.node])
         names = [each.name for each in stored]
         names += [name for node in nodes for name in node.outputs if name]
@@ -64,14 +63,30 @@ class Converter:
         return Graph(
             name=text(proto.name),
             nodes=nodes,
-            inputs=tuple(map(_value, proto.input)),
-            outputs=tuple(map(_value, proto.output)),
+            inputs=self._ends(proto.input),
+            outputs=self._ends(proto.output),
             initializers=MappingProxyType(initializers),
             values=Values(proto),
         )
 
+    def _ends(self, protos: Iterable[ValueInfoProto]) -> tuple[Value, ...]:
+        """Inputs or outputs of a graph."""
+        values = tuple(map(_value, protos))
+        if not all(each.name for each in values):
+            raise self._unnamed("an input or output")
+        return values
+
+    def _unnamed(self, what: str) -> UnreadableError:
+        return UnreadableError(
+            f"{what} has no name, so nothing can mean it",
+            where=self._where,
+            hint="export the model again",
+        )
+
     def function(self, proto: FunctionProto) -> Function:
         """A model-local function."""
+        if not proto.name:
+            raise self._unnamed("a function")
         return Function(
             domain=text(proto.domain),
             name=text(proto.name),
@@ -84,45 +99,41 @@ class Converter:
 
     def tensor(self, proto: TensorProto, storage: Storage = Storage.INITIALIZER) -> Tensor:
         """A stored tensor, known by its place."""
-        name = text(proto.name)
+        # Once for each tensor of a model: a slice of a field is faster than its iterator.
+        name, dims, number = proto.name, tuple(proto.dims[:]), proto.data_type
+        if not isinstance(name, str):
+            name = text(name)
+        check_dims(name, dims, self._where)
         return Tensor(
             name=name,
-            dtype=dtype_name(proto.data_type),
-            dims=self._dims(name, proto.dims),
+            dtype=DTYPES.get(number) or dtype_name(number),
+            dims=dims,
             storage=storage,
-            key=self._weights.add(proto),
+            key=self._weights.add(proto, dims, number),
             external=self._weights.location(proto) if proto.data_location else "",
         )
 
     def _sparse(self, proto: SparseTensorProto, storage: Storage = Storage.ATTRIBUTE) -> Tensor:
-        name = text(proto.values.name)
+        name, dims = text(proto.values.name), tuple(proto.dims)
+        check_dims(name, dims, self._where)
         return Tensor(
             name=name,
             dtype=dtype_name(proto.values.data_type),
-            dims=self._dims(name, proto.dims),
+            dims=dims,
             storage=storage,
-            key=self._weights.add(proto),
+            key=self._weights.add_sparse(proto),
             external=self._weights.location(proto.values) or self._weights.location(proto.indices),
         )
 
-    def _dims(self, name: str, dims: Any) -> tuple[int, ...]:
-        checked = tuple(dims)
-        if checked and min(checked) < 0:
-            raise UnreadableError(
-                f"tensor {name!r} has a negative dimension: {list(checked)}",
-                where=self._where,
-                hint="export the model again",
-            )
-        if len(checked) > MOST_AXES:
-            raise UnreadableError(
-                f"tensor {name!r} has {len(checked)} dimensions, more than {MOST_AXES}",
-                where=self._where,
-                hint="export the model again",
-            )
-        return checked
-
     def _node(self, proto: NodeProto) -> Node:
-        op_type, name, domain, overload, inputs, outputs = _strings(proto)
+        op_type, name, domain, overload = proto.op_type, proto.name, proto.domain, proto.overload
+        inputs, outputs = tuple(proto.input), tuple(proto.output)
+        try:
+            # One call that fails on the first string that is no text, in place of one for each.
+            "".join((op_type, name, domain, overload, *inputs, *outputs))
+        except TypeError:
+            op_type, name, domain, overload = texts((op_type, name, domain, overload))
+            inputs, outputs = texts(inputs), texts(outputs)
         if not op_type:
             raise UnreadableError(
                 f"a node has no operator (name {name!r}, outputs {list(outputs[:4])})",
@@ -216,21 +227,6 @@ def _given_twice(names: Iterable[str]) -> str:
         f"several values have the same name: {shown}; ONNX forbids it, and of initializers "
         "the last one counts"
     )
-
-
-def _strings(
-    proto: NodeProto,
-) -> tuple[str, str, str, str, tuple[str, ...], tuple[str, ...]]:
-    """Operator, name, domain, overload, inputs and outputs of a node."""
-    strings = proto.op_type, proto.name, proto.domain, proto.overload
-    inputs, outputs = tuple(proto.input), tuple(proto.output)
-    try:
-        # One call that fails on the first string that is no text, in place of a call for each.
-        "".join((*strings, *inputs, *outputs))
-    except TypeError:
-        op_type, name, domain, overload = texts(strings)
-        return op_type, name, domain, overload, texts(inputs), texts(outputs)
-    return (*strings, inputs, outputs)
 
 
 def opsets(imports: Iterable[OperatorSetIdProto]) -> Mapping[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
+from inspector.errors import UnreadableError
 from inspector.read.protos import TensorProto
 
 # Older releases of onnx lack the newest types: whatever has no number there is left out.
@@ -72,12 +73,36 @@ ELEMENTS_FIELD: Mapping[int, str] = {
 }
 """The field that holds the elements of a type where ``raw_data`` does not."""
 
+FIELD_NUMBERS: Mapping[str, int] = {
+    each.name: each.number for each in TensorProto.DESCRIPTOR.fields
+}
+RAW_DATA = FIELD_NUMBERS["raw_data"]
+
+MOST_AXES = 64
+"""NumPy's own limit; a tensor with more is damage or malice."""
+
 _COMPLEX = frozenset(_NUMBERS[name] for name in ("COMPLEX64", "COMPLEX128"))
 
 
 def dtype_name(number: int) -> str:
     """ONNX's element type as numpy writes it; a number ONNX does not know as `type N`."""
     return DTYPES.get(number) or f"type {number}"
+
+
+def check_dims(name: str, dims: tuple[int, ...], where: str) -> None:
+    """Refuse dims that no tensor can have.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        One is negative, or there are more than `MOST_AXES`.
+    """
+    if not dims or (min(dims) >= 0 and len(dims) <= MOST_AXES):
+        return
+    what = f"{len(dims):,} dimensions, more than {MOST_AXES}"
+    if len(dims) <= MOST_AXES:
+        what = f"a negative dimension: {list(dims)}"
+    raise UnreadableError(f"tensor {name!r} has {what}", where=where, hint="export the model again")
 
 
 def stored_bytes(tensor: TensorProto) -> int | None:

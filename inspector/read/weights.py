@@ -12,7 +12,16 @@ from google.protobuf.message import DecodeError
 
 from inspector.errors import UnreadableError
 from inspector.facts.model import Tensor
-from inspector.read.elements import ELEMENTS_FIELD, PLAIN, stored_bytes, stored_elements
+from inspector.read.elements import (
+    BITS,
+    ELEMENTS_FIELD,
+    FIELD_NUMBERS,
+    PLAIN,
+    RAW_DATA,
+    check_dims,
+    stored_bytes,
+    stored_elements,
+)
 from inspector.read.external import Extent, Folders, data_files_missing, fields_of
 from inspector.read.protos import ModelProto, SparseTensorProto, TensorProto
 from inspector.read.strings import text
@@ -79,19 +88,27 @@ class ProtoWeights:
         outside = (each for each in tensors_of(self.proto) if _is_external(each))
         return self._source is not None and all(self._embedded_of(each) for each in outside)
 
-    def add(self, tensor: TensorProto | SparseTensorProto) -> int:
-        """Take a tensor in and return its key.
+    def add(self, tensor: TensorProto, dims: Sequence[int], number: int) -> int:
+        """Take a tensor in and return its key. Dims and type are its own, read already.
 
         Raises
         ------
         inspector.errors.UnreadableError
             Its data is not as long as its dims and type say, or lies where it must not.
         """
-        if isinstance(tensor, TensorProto):
+        raw = tensor.raw_data
+        # Most tensors by far, in one line: this runs once for each tensor of a model.
+        if not raw or tensor.data_location or 8 * len(raw) != prod(dims) * BITS.get(number, 0):
             self._check(tensor)
-        else:
-            self._check(tensor.values)
-            self._check(tensor.indices)
+        tensors = self._tensors
+        tensors.append(tensor)
+        return len(tensors) - 1
+
+    def add_sparse(self, tensor: SparseTensorProto) -> int:
+        """Take a sparse tensor in, as `add`."""
+        for each in (tensor.values, tensor.indices):
+            check_dims(text(tensor.values.name), tuple(each.dims), self.where)
+            self._check(each)
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
@@ -105,7 +122,6 @@ class ProtoWeights:
         if tensor.data_location == TensorProto.EXTERNAL:
             self._check_external(tensor)
             return
-        # The common case first, and without a call: this runs once for each tensor of a model.
         needed = stored_bytes(tensor)
         if tensor.HasField("raw_data"):
             held = len(tensor.raw_data)
@@ -114,9 +130,12 @@ class ProtoWeights:
             return
         field = ELEMENTS_FIELD.get(tensor.data_type)
         if field is not None:
-            wanted, elements = stored_elements(tensor), len(getattr(tensor, field))
-            if wanted != elements:
-                raise self._wrong_length(tensor, f"{wanted:,} elements", f"{elements:,}")
+            self._check_elements(tensor, len(getattr(tensor, field)))
+
+    def _check_elements(self, tensor: TensorProto, held: int) -> None:
+        wanted = stored_elements(tensor)
+        if wanted != held:
+            raise self._wrong_length(tensor, f"{wanted:,} elements", f"{held:,}")
 
     def _check_external(self, tensor: TensorProto) -> None:
         embedded = self._embedded_of(tensor)
@@ -126,10 +145,16 @@ class ProtoWeights:
             except FileNotFoundError:
                 location = self.location(tensor)
                 self.missing[location] = self.missing.get(location, 0) + 1
-        elif embedded.plain:
-            needed = stored_bytes(tensor)
-            if needed is not None and needed != embedded.length:
-                raise self._wrong_length(tensor, f"{needed:,} bytes", f"{embedded.length:,}")
+            return
+        held = embedded.length if embedded.plain else embedded.entries.get(RAW_DATA)
+        if held is None:
+            field = FIELD_NUMBERS.get(ELEMENTS_FIELD.get(tensor.data_type, ""))
+            if field is not None:
+                self._check_elements(tensor, embedded.entries.get(field, 0))
+            return
+        needed = stored_bytes(tensor)
+        if needed is not None and needed != held:
+            raise self._wrong_length(tensor, f"{needed:,} bytes", f"{held:,}")
 
     def _wrong_length(self, tensor: TensorProto, needed: str, held: str) -> UnreadableError:
         dims = list(tensor.dims)
@@ -163,6 +188,22 @@ class ProtoWeights:
                 where=self.where,
                 hint="export the model again",
             ) from error
+
+    def load_together(self, tensors: Sequence[Tensor]) -> NDArray[Any]:
+        """See `inspector.facts.model.Weights`."""
+        import numpy as np
+
+        dims = tensors[0].dims
+        stored = [self._tensors[each.key] for each in tensors]
+        plain = PLAIN.get(stored[0].data_type) if isinstance(stored[0], TensorProto) else None
+        if plain is not None and not any(
+            isinstance(each, SparseTensorProto) or each.data_location or not each.raw_data
+            for each in stored
+        ):
+            # Their lengths were checked when they were taken in.
+            data = b"".join([each.raw_data for each in stored])
+            return np.frombuffer(data, dtype=plain).reshape((len(tensors), *dims))
+        return np.stack([self.load(each) for each in tensors])
 
     def _dense_values(self, stored: TensorProto) -> NDArray[Any]:
         if stored.data_location != TensorProto.EXTERNAL:
@@ -294,7 +335,8 @@ def _values(stored: TensorProto, data: bytes | None) -> NDArray[Any]:
         return np.frombuffer(data, dtype=plain).reshape(tuple(stored.dims))
     from onnx import numpy_helper
 
-    if data is not None and not stored.HasField("raw_data"):
+    if data is not None:
+        # Never the tensor itself, which may still name a data file for onnx to open.
         filled = TensorProto(data_type=stored.data_type, dims=stored.dims, raw_data=data)
         return numpy_helper.to_array(filled)
     return numpy_helper.to_array(stored)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
@@ -63,6 +63,12 @@ _FLOAT_DATA, _STRING_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 6, 9, 10
 _DATA_FIELDS = frozenset({_FLOAT_DATA, 5, _STRING_DATA, 7, _RAW_DATA, _DOUBLE_DATA, 11})
 _DOC_STRING = 12
 
+_WIDTHS = {_FLOAT_DATA: 4, _DOUBLE_DATA: 8}
+"""Bytes of an entry; all others are varints."""
+
+_CONTINUED = bytes(range(128, 256))
+"""Bytes after which a varint goes on."""
+
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
@@ -71,12 +77,14 @@ class Embedded:
     """Where the data of a large tensor lies in the model's own file, in bytes.
 
     `plain`: the stretch is the values themselves, in little-endian order as ``raw_data`` holds
-    them. Otherwise it is the whole TensorProto, whose fields only the official parser decodes.
+    them. Otherwise it is the whole TensorProto, whose fields only the official parser decodes:
+    `entries` counts what each of them holds, by its number (of ``raw_data``, the bytes).
     """
 
     offset: int
     length: int
     plain: bool
+    entries: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,8 +190,32 @@ class _Walk:
         stub.data_location = TensorProto.EXTERNAL
         stub.external_data.add(key="location", value=self.token)
         stub.external_data.add(key="offset", value=str(len(self.embedded)))
-        offset, length = (payload, after - payload) if plain else (start, end - start)
-        self.embedded.append(Embedded(offset=offset, length=length, plain=plain))
+        if plain:
+            embedded = Embedded(offset=payload, length=after - payload, plain=True)
+        else:
+            entries = self._entries(data)
+            embedded = Embedded(offset=start, length=end - start, plain=False, entries=entries)
+        self.embedded.append(embedded)
+
+    def _entries(self, data: list[tuple[int, int, int]]) -> dict[int, int]:
+        """How many entries the packed fields of a tensor hold."""
+        found: dict[int, int] = {}
+        for number, payload, after in data:
+            if number == _RAW_DATA:
+                found[number] = after - payload  # the last one counts; the others add up
+                continue
+            width = _WIDTHS.get(number)
+            held = (after - payload) // width if width else self._varints(payload, after)
+            found[number] = found.get(number, 0) + held
+        return found
+
+    def _varints(self, start: int, end: int) -> int:
+        """How many varints a stretch holds: as many as it has bytes that end one."""
+        count = 0
+        for at in range(start, end, _WIDE):
+            part = self._file.read(at, min(_WIDE, end - at))
+            count += len(part.translate(None, _CONTINUED))
+        return count
 
     def _fields(
         self, start: int, end: int, above: int, *, top: bool = False

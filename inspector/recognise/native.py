@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from math import prod
 
 from inspector.facts.batchnorm import (
     DEFAULT_EPSILON,
@@ -43,7 +44,7 @@ def find_batchnorms(model: Model) -> Norms:
 
 def _batchnorm(node: Node, place: Place) -> BatchNorm:
     scale, bias, mean, var = (_parameter(node.input(at), place) for at in (1, 2, 3, 4))
-    lost = any(each.certainty is Certainty.LOST for each in (scale, bias, mean, var))
+    lost = None in (scale.tensor, bias.tensor, mean.tensor, var.tensor)
     producer = place.producer(node.input(0))
     training = is_training(node, place.opset)
     channels = _channels(scale, bias, mean, var)
@@ -68,15 +69,17 @@ def _batchnorm(node: Node, place: Place) -> BatchNorm:
 
 
 def _parameter(value: str, place: Place) -> Parameter:
-    binding = place.binding(value)
-    tensor, reason = binding.tensor, binding.reason
+    tensor, origin, reason = place.initializer(value), Origin.INITIALIZER, ""
+    if tensor is None:
+        binding = place.binding(value)
+        tensor, origin, reason = binding.tensor, binding.origin, binding.reason
     if tensor is not None and not tensor.is_float:
         reason = f"stored as {tensor.dtype}, which no BatchNormalization takes"
         tensor = None
     return Parameter(
         value=value,
         certainty=Certainty.LOST if tensor is None else Certainty.EXACT,
-        origin=binding.origin,
+        origin=origin,
         tensor=tensor,
         reason=reason if tensor is None else "",
     )
@@ -84,7 +87,8 @@ def _parameter(value: str, place: Place) -> Parameter:
 
 def _channels(*parameters: Parameter) -> int | None:
     """The number of channels, where the parameters that are known agree on it."""
-    sizes = {each.tensor.elements for each in parameters if each.tensor is not None}
+    dims = {each.tensor.dims for each in parameters if each.tensor is not None}
+    sizes = {prod(each) for each in dims}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -100,7 +104,7 @@ def _before(node: Node, place: Place) -> tuple[str, ...]:
     users = [each.op_type for each in place.consumers(node.outputs[0])]
     if node.outputs[0] in place.outputs:
         users.append("output")
-    return tuple(dict.fromkeys(users))
+    return tuple(dict.fromkeys(users)) if len(users) > 1 else tuple(users)
 
 
 def _foldable(node: Node, place: Place) -> str | None:
@@ -123,15 +127,17 @@ def _uniquely_named(found: list[BatchNorm]) -> tuple[BatchNorm, ...]:
     """Make (scope, name) unique: by the output's name where names repeat, by a number at last."""
     times = Counter((each.scope, each.name) for each in found)
     taken: set[tuple[Scope, str]] = {key for key, count in times.items() if count == 1}
+    tried: dict[tuple[Scope, str], int] = {}
     unique = []
     for each in found:
         name = each.name
         if times[each.scope, name] > 1:
             base = name = f"{name} ({each.output})"
-            again = 2
+            again = tried.get((each.scope, base), 1)
             while (each.scope, name) in taken:
-                name = f"{base} #{again}"
                 again += 1
+                name = f"{base} #{again}"
+            tried[each.scope, base] = again
             taken.add((each.scope, name))
         unique.append(each if name == each.name else replace(each, name=name))
     return tuple(unique)

@@ -5,14 +5,14 @@ Recognisers ask here, and so need not know of subgraphs, functions and Identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from inspector.facts.batchnorm import Origin
-from inspector.facts.model import Graph, Node, Scope, Tensor
+from inspector.facts.fact import fact
+from inspector.facts.model import Graph, Node, Scope, Tensor, Wiring
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class Binding:
     """What a name stands for. `tensor` is known where the values are stored in the file."""
 
@@ -38,7 +38,7 @@ class Place:
         self,
         *,
         scope: Scope,
-        nodes: Sequence[Node],
+        wiring: Wiring,
         opsets: Mapping[str, int],
         tensors: Mapping[str, Tensor],
         bound: Mapping[str, Binding],
@@ -47,35 +47,20 @@ class Place:
         overridable: frozenset[str] = frozenset(),
     ) -> None:
         self.scope = scope
-        self.nodes = nodes
+        self.nodes = wiring.nodes
+        self.wiring = wiring
         self.opsets = opsets
         self.parent = parent
         self.outputs = frozenset(outputs)
         self._tensors = tensors
         self._overridable = overridable
-        self._constants: dict[str, Tensor] = {}
+        self._constants = _constants(wiring.holding)
         self._bound = bound
-        self._producers: dict[str, Node] = {}
-        self._consumers: dict[str, list[Node]] = {}
-        for node in nodes:
-            self._add(node)
-
-    def _add(self, node: Node) -> None:
-        for name in node.outputs:
-            if name:
-                self._producers[name] = node
-        if node.op_type == "Constant" and node.is_standard and node.outputs:
-            value = node.attributes.get("value") or node.attributes.get("sparse_value")
-            if isinstance(value, Tensor):
-                self._constants[node.outputs[0]] = value
-        # Most nodes have no attributes, and so no subgraphs that could read values from here.
-        read = (*node.inputs, *captured(node)) if node.attributes else node.inputs
-        consumers = self._consumers
-        for name in dict.fromkeys(read):
-            if name in consumers:
-                consumers[name].append(node)
-            else:
-                consumers[name] = [node]
+        self._producers = wiring.producers
+        self._capturing: dict[str, list[Node]] = {}
+        for node in wiring.nesting:
+            for name in dict.fromkeys(captured(node)):
+                self._capturing.setdefault(name, []).append(node)
 
     @property
     def opset(self) -> int:
@@ -83,7 +68,14 @@ class Place:
 
     def consumers(self, value: str) -> Sequence[Node]:
         """The nodes of this scope that read `value`, themselves or in their subgraphs."""
-        return self._consumers.get(value, ())
+        found: list[Node] = []
+        for node, _ in self.wiring.users.get(value, ()):
+            if not found or found[-1] is not node:
+                found.append(node)
+        if self._capturing:
+            read = {id(node) for node in found}
+            found += [each for each in self._capturing.get(value, ()) if id(each) not in read]
+        return found
 
     def producer(self, value: str) -> Node | None:
         """The node that computes `value`, in this scope or one around it."""
@@ -99,6 +91,10 @@ class Place:
     def is_local(self, value: str) -> bool:
         """Whether a node of this very scope computes `value`."""
         return value in self._producers
+
+    def initializer(self, value: str) -> Tensor | None:
+        """The initializer of this very scope that `value` names and that nothing overrides."""
+        return None if value in self._overridable else self._tensors.get(value)
 
     def binding(self, value: str) -> Binding:
         """What `value` stands for here, following Identity and the scopes around."""
@@ -135,6 +131,17 @@ class Place:
         ):
             place = place.parent
         return place
+
+
+def _constants(nodes: Iterable[Node]) -> dict[str, Tensor]:
+    """Outputs of Constant nodes that hold a tensor."""
+    found = {}
+    for node in nodes:
+        if node.op_type == "Constant" and node.is_standard and node.outputs:
+            value = node.attributes.get("value") or node.attributes.get("sparse_value")
+            if isinstance(value, Tensor):
+                found[node.outputs[0]] = value
+    return found
 
 
 def captured(node: Node) -> Iterator[str]:

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
-from inspector.facts.model import Graph, Model, Node, Scope, function_name
+from inspector.facts.model import Graph, Model, Node, Scope, Wiring, function_name
 from inspector.recognise.attributes import called
 from inspector.recognise.place import Binding, Place, subgraphs
 
-MOST_SCOPES = 20_000
+MOST_SCOPES = 10_000
 """Functions that call functions twice each unfold into millions; no real model comes near."""
 
 MOST_UNFOLDED = 300_000
@@ -32,22 +32,24 @@ def places(model: Model) -> Iterator[Place]:
     _check_circles(model)
     main = _graph_place(model.graph, (), model.opsets, None, overridable=model.ir_version >= 4)
     pending = deque([main])
-    seen = unfolded = 0
+    scopes = unfolded = 0
     while pending:
         place = pending.popleft()
-        seen += 1
-        unfolded += len(place.nodes) if place.scope else 0
-        if seen > MOST_SCOPES or unfolded > MOST_UNFOLDED:
-            raise UnreadableError(
-                f"its functions and subgraphs unfold into more than {MOST_SCOPES:,} scopes or "
-                f"{MOST_UNFOLDED:,} nodes",
-                where=model.path,
-                hint="inline them, or export the model again",
-            )
         yield place
-        if any(_opens(node, model) for node in place.nodes):
-            for node, label in zip(place.nodes, _labels(place.nodes), strict=True):
-                pending.extend(_inner(model, place, node, label))
+        if not place.wiring.nesting and not model.functions:
+            continue
+        for node, label in zip(place.nodes, _labels(place.nodes), strict=True):
+            for inner in _inner(model, place, node, label):
+                scopes += 1
+                unfolded += len(inner.nodes)
+                if scopes > MOST_SCOPES or unfolded > MOST_UNFOLDED:
+                    raise UnreadableError(
+                        f"its functions and subgraphs unfold into more than {MOST_SCOPES:,} "
+                        f"scopes or {MOST_UNFOLDED:,} nodes",
+                        where=model.path,
+                        hint="inline them, or export the model again",
+                    )
+                pending.append(inner)
 
 
 def _check_circles(model: Model) -> None:
@@ -92,13 +94,6 @@ def _with_inner(nodes: Sequence[Node]) -> Iterator[Node]:
             yield from _with_inner(graph.nodes)
 
 
-def _opens(node: Node, model: Model) -> bool:
-    """Whether a node may open a scope: it calls a function, or has a subgraph."""
-    if model.functions and model.function(node) is not None:
-        return True
-    return bool(node.attributes) and any(True for _ in subgraphs(node))
-
-
 def _labels(nodes: Sequence[Node]) -> list[str]:
     """What to call each node in a scope's path: its name, with its position where that repeats."""
     names = [node.label or node.op_type for node in nodes]
@@ -125,7 +120,7 @@ def _inner(model: Model, place: Place, node: Node, label: str) -> Iterator[Place
         nodes = called(function, node)
         yield Place(
             scope=(*place.scope, label),
-            nodes=nodes,
+            wiring=Wiring(nodes),
             opsets=function.opsets or place.opsets,
             tensors={},
             bound=bound,
@@ -145,7 +140,7 @@ def _graph_place(
     inputs = {value.name: _GRAPH_INPUT for value in graph.inputs}
     return Place(
         scope=scope,
-        nodes=graph.nodes,
+        wiring=graph.wiring,
         opsets=opsets,
         tensors=graph.initializers,
         bound=inputs,

@@ -109,14 +109,15 @@ def measure_all(norms: Sequence[BatchNorm], model: Model) -> tuple[BatchNormValu
 
 
 def _common_length(norm: BatchNorm, model: Model) -> int | None:
-    """Elements of each of the four parameters, where that is one number and all are float32."""
-    lengths = set()
-    for _, each in norm.parameters:
+    """Elements of each of the four parameters, where all are vectors of that many float32."""
+    dims = norm.scale.tensor.dims if norm.scale.tensor is not None else ()
+    for each in (norm.scale, norm.bias, norm.mean, norm.var):
         tensor = each.tensor
-        if tensor is None or tensor.dtype != "float32" or tensor.external in model.missing_data:
+        if tensor is None or tensor.dtype != "float32" or tensor.dims != dims:
             return None
-        lengths.add(tensor.elements)
-    return lengths.pop() or None if len(lengths) == 1 else None
+        if tensor.external in model.missing_data:
+            return None
+    return dims[0] or None if len(dims) == 1 else None
 
 
 def _measure_together(
@@ -127,8 +128,8 @@ def _measure_together(
     rows = np.empty((len(norms), 6, channels))
     # A negative variance is a fact about the model, not a reason to warn on the screen.
     with np.errstate(all="ignore"):
-        loaded = [model.weights.load(tensor) for tensor in parameters if tensor is not None]
-        rows[:, :4] = np.concatenate(loaded, axis=None).reshape(-1, 4, channels)
+        loaded = model.weights.load_together([each for each in parameters if each is not None])
+        rows[:, :4] = loaded.reshape(-1, 4, channels)
         scale, bias, mean, var, slope, intercept = (rows[:, at] for at in range(6))
         epsilon = np.array([[norm.epsilon] for norm in norms], dtype=np.float32)
         slope[:] = scale / np.sqrt(var + epsilon.astype(np.float64))

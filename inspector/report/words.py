@@ -6,24 +6,17 @@ from collections.abc import Iterable
 from functools import lru_cache
 from math import copysign
 
+from inspector.errors import escaped
+
 LONGEST = 1000
 """Characters that a name is shown with at most; no exporter writes names of half that length."""
 
 
 def printable(text: str) -> str:
-    """A name from a file, safe on a terminal: whatever does not print is escaped.
-
-    Names come from anyone and may hold escape sequences, line breaks or marks that turn the
-    direction of writing. Of a name beyond `LONGEST` the middle is left out.
-    """
+    """A name from a file as `escaped`; of one beyond `LONGEST` the middle is left out."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]}…({len(text):,} characters)…{text[-LONGEST // 4 :]}"
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in text
-    )
+    return escaped(text)
 
 
 def number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,9 @@ class Arrays:
 
     def load(self, tensor: Tensor) -> np.ndarray:
         return self.arrays[tensor.key]
+
+    def load_together(self, tensors: Sequence[Tensor]) -> np.ndarray:
+        return np.stack([self.load(each) for each in tensors])
 
 
 def norm_of(tensors: list[Tensor | None], epsilon: float) -> BatchNorm:
