@@ -7,9 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # As many test processes as there are cores; `make test JOBS=0` runs them in one.
 JOBS ?= auto
+# How long `make fuzz` looks; what it found stays in build/fuzz for the next time.
+FUZZ_SECONDS ?= 600
+# Where `make bench` keeps its models for the next time; nowhere if empty.
+BENCH_FOLDER ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint format bench clean
+.PHONY: help install demo test check lint format bench fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +48,18 @@ format: install ## Rewrite the sources as `lint` wants them
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: install ## Time the command line against its floor
+bench: $(STAMP).bench ## Time the command line against its floor and its peers (6 GB of disk)
 	@$(BIN)/python scripts/bench_start.py
+	@$(BIN)/python scripts/bench_read.py $(if $(BENCH_FOLDER),--folder $(BENCH_FOLDER))
+
+fuzz: $(STAMP).fuzz ## Look for files that crash the reader, for FUZZ_SECONDS (600)
+	@$(BIN)/python scripts/fuzz_read.py --seconds $(FUZZ_SECONDS)
+
+# What only these two need.
+$(STAMP).%: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[$*]'
+	@touch $@
 
 clean: ## Remove what was built, .venv too
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

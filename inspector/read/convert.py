@@ -53,8 +53,6 @@ class Converter:
         stored = [self.tensor(each) for each in proto.initializer]
         stored += [self._sparse(e, Storage.SPARSE_INITIALIZER) for e in proto.sparse_initializer]
         initializers = {each.name: each for each in stored}
-        if "" in initializers:
-            raise self._unnamed("an initializer")
         nodes = tuple([self._node(each) for each in proto.node])
         names = [each.name for each in stored]
         names += [name for node in nodes for name in node.outputs if name]
@@ -103,6 +101,8 @@ class Converter:
         name, dims, number = proto.name, tuple(proto.dims[:]), proto.data_type
         if not isinstance(name, str):
             name = text(name)
+        if not name and storage is Storage.INITIALIZER:
+            raise self._unnamed("an initializer")
         check_dims(name, dims, self._where)
         return Tensor(
             name=name,
@@ -115,6 +115,8 @@ class Converter:
 
     def _sparse(self, proto: SparseTensorProto, storage: Storage = Storage.ATTRIBUTE) -> Tensor:
         name, dims = text(proto.values.name), tuple(proto.dims)
+        if not name and storage is Storage.SPARSE_INITIALIZER:
+            raise self._unnamed("a sparse initializer")
         check_dims(name, dims, self._where)
         return Tensor(
             name=name,
