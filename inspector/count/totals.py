@@ -7,6 +7,8 @@ buffers and counts none (https://docs.pytorch.org/docs/stable/generated/torch.nn
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import stored_tensors
 from inspector.facts.batchnorm import Norms
@@ -18,8 +20,10 @@ from inspector.facts.count import (
     Role,
     TorchTotals,
 )
-from inspector.facts.manifest import Manifest, SourceTensor
 from inspector.facts.model import Model, Storage
+
+if TYPE_CHECKING:
+    from inspector.facts.manifest import Manifest, SourceTensor
 
 
 def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = None) -> Count:

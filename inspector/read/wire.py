@@ -8,7 +8,7 @@ file. The data stays where it lies; a field is skipped by its length alone
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -126,7 +126,7 @@ def skeleton(file: Readable, size: int, where: str, *, above: int = KEPT_WHOLE) 
 
 class _Walk:
     def __init__(self, file: Readable, size: int, where: str, above: int) -> None:
-        self.token = secrets.token_hex(16)
+        self.token = os.urandom(16).hex()
         self.embedded: list[Embedded] = []
         self._file = file
         self._size = size
