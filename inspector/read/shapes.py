@@ -7,12 +7,11 @@ from types import MappingProxyType
 
 import onnx
 
+from inspector.errors import UnreadableError
 from inspector.facts.model import Model, Value
 from inspector.read.convert import Values
-from inspector.read.weights import ProtoWeights
-
-LARGEST_SHAPE = 4096
-"""Bytes above which no tensor is a shape: its values do not matter to inference."""
+from inspector.read.elements import stored_bytes
+from inspector.read.weights import SMALL, ProtoWeights
 
 MOST_ROUNDS = 64
 """Times that the nodes of an unsorted file are gone through; sorted ones take one."""
@@ -27,10 +26,8 @@ def with_inferred_shapes(model: Model) -> Model:
     if not isinstance(weights, ProtoWeights):
         return model
     try:
-        inferred = onnx.shape_inference.infer_shapes(
-            _without_weights(weights.proto), data_prop=True
-        )
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        inferred = onnx.shape_inference.infer_shapes(_without_weights(weights), data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError, UnreadableError):
         return model
     values: dict[str, Value] = dict(Values(inferred.graph))
     # What the file declares stands; what it leaves open (an output without a shape) is filled in.
@@ -43,8 +40,9 @@ def with_inferred_shapes(model: Model) -> Model:
     return replace(model, graph=graph)
 
 
-def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _without_weights(weights: ProtoWeights) -> onnx.ModelProto:
     """A copy that shares nothing and leaves the values of large initializers out."""
+    proto = weights.proto
     bare = onnx.ModelProto(ir_version=proto.ir_version)
     bare.opset_import.extend(proto.opset_import)
     bare.functions.extend(proto.functions)
@@ -54,9 +52,9 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.input.extend(proto.graph.input)
     graph.output.extend(proto.graph.output)
     graph.value_info.extend(proto.graph.value_info)
-    for tensor in proto.graph.initializer:
-        if tensor.ByteSize() <= LARGEST_SHAPE:
-            graph.initializer.append(tensor)
+    for tensor in weights.proto.graph.initializer:
+        if (stored_bytes(tensor) or tensor.ByteSize()) <= SMALL:
+            graph.initializer.append(weights.inside(tensor))
         else:
             # External data that is never opened: inference looks at type and dims alone.
             stub = graph.initializer.add(name=tensor.name, data_type=tensor.data_type)

@@ -38,6 +38,9 @@ DENSE_LIMIT = 2**24
 SPARSEST = 256
 """Elements beyond `DENSE_LIMIT` that a stored value stands for, at most."""
 
+SMALL = 4096
+"""Bytes up to which a tensor may be a shape or axes, whose values the structure depends on."""
+
 MESSAGE_LIMIT = 2**31 - 1
 """Most bytes of one message that protobuf's parsers take."""
 
@@ -246,6 +249,8 @@ class ProtoWeights:
         copy.CopyFrom(self.proto)
         copy.ClearField("training_info")
         extents = [self._extent(each) for each in copy.graph.initializer]
+        # ONNX Runtime reads shapes and axes before it opens any data file.
+        extents = [each if each and each.length > SMALL else None for each in extents]
         folder = _common_folder(each.path for each in extents if each is not None)
         inside = []
         for at, tensor in enumerate(tensors_of(copy)):
@@ -266,6 +271,20 @@ class ProtoWeights:
         for tensor in inside:
             self._fill(tensor)
         return copy, str(folder or "")
+
+    def inside(self, tensor: TensorProto) -> TensorProto:
+        """A copy of a tensor with its data inside, wherever it lies now.
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            Its data file is missing, or cannot be read.
+        """
+        copy = TensorProto()
+        copy.CopyFrom(tensor)
+        if _is_external(copy):
+            self._fill(copy)
+        return copy
 
     def _extent(self, tensor: TensorProto) -> Extent | None:
         """Where the plain bytes of an initializer lie in a file; None where they do not."""

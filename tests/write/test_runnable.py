@@ -15,6 +15,7 @@ from inspector.errors import UndecidedError, UnreadableError
 from inspector.facts.patch import Runnable, SetInput
 from inspector.read import open as opening
 from inspector.read.open import open_model
+from inspector.read.shapes import with_inferred_shapes
 from inspector.write import patch as patching
 from inspector.write.patch import patched, runnable
 
@@ -149,6 +150,20 @@ def test_data_in_a_folder_of_its_own(tmp_path: Path) -> None:
     opened = open_model(path, external_dirs=[tmp_path / "data"])
     assert not opened.missing_data
     np.testing.assert_array_equal(outputs(runnable(opened)), expected)
+
+
+def test_shapes_in_data_files(tmp_path: Path) -> None:
+    """ONNX Runtime wants the values of shapes before it opens any data file."""
+    proto = net()
+    proto.graph.node[-1].output[0] = "flat"
+    proto.graph.node.append(helper.make_node("Reshape", ["flat", "shape"], ["y"]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([-1, 64]), "shape"))
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="m.data", size_threshold=0)
+    model = open_model(path)
+    assert model.graph.initializers["shape"].external == "m.data"
+    np.testing.assert_allclose(outputs(runnable(model)), EXPECTED, rtol=1e-5, atol=1e-5)
+    assert with_inferred_shapes(model).graph.values["flat"].dims == ("n", 64)
 
 
 def test_data_that_is_gone(tmp_path: Path) -> None:
