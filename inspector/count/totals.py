@@ -46,9 +46,10 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         source = known.get(name) if known and not scope else None
         if source is not None:
             use = _reconciled(source, use, notes)
-        elements[use.role] += tensor.elements
+        size = tensor.elements
+        elements[use.role] += size
         if tensor.storage is Storage.INITIALIZER and tensor.is_float:
-            float_initializers += tensor.elements
+            float_initializers += size
         counted.append(
             CountedTensor(
                 tensor=tensor,

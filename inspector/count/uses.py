@@ -46,8 +46,9 @@ class Uses:
         users = self._users.get(value, ())
         if len(users) == 1 and value not in self._outputs:
             # Most tensors by far have one use that says it all.
-            (node, position), numbers = users[0], as_numbers or tensor.is_float
-            if numbers and (use := fixed_use(node.op_type, position)) is not None:
+            node, position = users[0]
+            use = fixed_use(node.op_type, position)
+            if use is not None and (as_numbers or tensor.is_float) and not self._functions:
                 return (use,)
         entered = set() if entered is None else entered
         found: list[Use] = []
@@ -90,6 +91,9 @@ class Functions:
         self._model = model
         self._uses: dict[int, Uses] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._model.functions)
+
     def of(self, function: Function) -> Uses:
         """Uses inside a function's body."""
         if id(function) not in self._uses:
@@ -100,7 +104,7 @@ class Functions:
 
     def entry(self, node: Node, position: int) -> tuple[Uses, str] | None:
         """Where the input of a call goes on: the uses inside, and its name there."""
-        if not self._model.functions:
+        if not self:
             return None
         function = self._model.function(node)
         if function is None or position >= len(function.inputs):

@@ -154,6 +154,8 @@ class Wiring:
                 else:
                     users[name] = [(node, position)]
                 position += 1  # noqa: SIM113  # enumerate() costs more
+            if not node.attributes:
+                continue
             for value in node.attributes.values():
                 kind = type(value[0]) if type(value) is tuple and value else type(value)
                 if kind is Graph and not (nesting and nesting[-1] is node):

@@ -20,7 +20,7 @@ from inspector.facts.model import (
     Value,
 )
 from inspector.read.constants import as_value
-from inspector.read.elements import DTYPES, check_dims, dtype_name
+from inspector.read.elements import DTYPES, MOST_AXES, check_dims, dtype_name
 from inspector.read.protos import (
     AttributeProto,
     FunctionProto,
@@ -50,7 +50,7 @@ class Converter:
 
     def graph(self, proto: GraphProto) -> Graph:
         """A graph with its subgraphs."""
-        stored = [self.tensor(each) for each in proto.initializer]
+        stored = self._stored(proto.initializer, Storage.INITIALIZER)
         stored += [self._sparse(e, Storage.SPARSE_INITIALIZER) for e in proto.sparse_initializer]
         initializers = {each.name: each for each in stored}
         nodes = tuple([self._node(each) for each in proto.node])
@@ -95,23 +95,35 @@ class Converter:
             attributes=self._attributes(proto.attribute_proto),
         )
 
-    def tensor(self, proto: TensorProto, storage: Storage = Storage.INITIALIZER) -> Tensor:
-        """A stored tensor, known by its place."""
-        # Once for each tensor of a model: a slice of a field is faster than its iterator.
-        name, dims, number = proto.name, tuple(proto.dims[:]), proto.data_type
-        if not isinstance(name, str):
-            name = text(name)
-        if not name and storage is Storage.INITIALIZER:
-            raise self._unnamed("an initializer")
-        check_dims(name, dims, self._where)
-        return Tensor(
-            name=name,
-            dtype=DTYPES.get(number) or dtype_name(number),
-            dims=dims,
-            storage=storage,
-            key=self._weights.add(proto, dims, number),
-            external=self._weights.location(proto) if proto.data_location else "",
-        )
+    def tensor(self, proto: TensorProto) -> Tensor:
+        """A tensor among a node's attributes, known by its place."""
+        (tensor,) = self._stored((proto,), Storage.ATTRIBUTE)
+        return tensor
+
+    def _stored(self, protos: Iterable[TensorProto], storage: Storage) -> list[Tensor]:
+        """Tensors, each known by its place."""
+        # A model has them by the ten thousand: no call that can be left out, and a slice of a
+        # field, which is faster than its iterator.
+        add, where, found = self._weights.add, self._where, []
+        for proto in protos:
+            name, dims, number = proto.name, tuple(proto.dims[:]), proto.data_type
+            if not isinstance(name, str):
+                name = text(name)
+            if not name and storage is Storage.INITIALIZER:
+                raise self._unnamed("an initializer")
+            if dims and (min(dims) < 0 or len(dims) > MOST_AXES):
+                check_dims(name, dims, where)
+            found.append(
+                Tensor(
+                    name=name,
+                    dtype=DTYPES.get(number) or dtype_name(number),
+                    dims=dims,
+                    storage=storage,
+                    key=add(proto, dims, number),
+                    external=self._weights.location(proto) if proto.data_location else "",
+                )
+            )
+        return found
 
     def _sparse(self, proto: SparseTensorProto, storage: Storage = Storage.ATTRIBUTE) -> Tensor:
         name, dims = text(proto.values.name), tuple(proto.dims)
@@ -171,11 +183,11 @@ class Converter:
             return plain(proto)
         match number:
             case AttributeProto.TENSOR:
-                return self.tensor(proto.t, Storage.ATTRIBUTE)
+                return self.tensor(proto.t)
             case AttributeProto.GRAPH:
                 return self.graph(proto.g)
             case AttributeProto.TENSORS:
-                return tuple(self.tensor(each, Storage.ATTRIBUTE) for each in proto.tensors)
+                return tuple(self.tensor(each) for each in proto.tensors)
             case AttributeProto.GRAPHS:
                 return tuple(self.graph(each) for each in proto.graphs)
             case AttributeProto.SPARSE_TENSOR:

@@ -43,7 +43,7 @@ def find_batchnorms(model: Model) -> Norms:
 
 
 def _batchnorm(node: Node, place: Place) -> BatchNorm:
-    scale, bias, mean, var = (_parameter(node.input(at), place) for at in (1, 2, 3, 4))
+    scale, bias, mean, var = [_parameter(node.input(at), place) for at in (1, 2, 3, 4)]
     lost = None in (scale.tensor, bias.tensor, mean.tensor, var.tensor)
     producer = place.producer(node.input(0))
     training = is_training(node, place.opset)
@@ -117,10 +117,17 @@ def _foldable(node: Node, place: Place) -> str | None:
     alone = place.is_local(value) and len(place.consumers(value)) == 1
     if not alone or value in place.outputs:
         return None
-    weight, bias = (place.binding(producer.input(at)) for at in (1, 2))
-    fixed = weight.tensor is not None and weight.origin is not Origin.OVERRIDABLE
-    fixed &= not producer.input(2) or bias.tensor is not None
+    bias = producer.input(2)
+    fixed = _is_fixed(producer.input(1), place) and (not bias or _is_fixed(bias, place))
     return producer.label if fixed else None
+
+
+def _is_fixed(value: str, place: Place) -> bool:
+    """Whether the file holds the numbers behind `value` and nobody can feed others."""
+    if place.initializer(value) is not None:
+        return True
+    binding = place.binding(value)
+    return binding.tensor is not None and binding.origin is not Origin.OVERRIDABLE
 
 
 def _uniquely_named(found: list[BatchNorm]) -> tuple[BatchNorm, ...]:

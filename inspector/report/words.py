@@ -22,11 +22,10 @@ def printable(text: str) -> str:
 def number(value: float) -> str:
     """Three significant digits in at most eight characters."""
     text = f"{value:.3g}"
-    for digits in (2, 1):
-        if len(text) <= 8:
-            break
-        text = f"{value:.{digits}g}"
-    return text
+    if len(text) <= 8:
+        return text
+    text = f"{value:.2g}"
+    return text if len(text) <= 8 else f"{value:.1g}"
 
 
 def shortest(value: float) -> str:
