@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
 from math import prod
 
 from inspector.facts.batchnorm import (
@@ -34,22 +34,26 @@ def find_batchnorms(model: Model) -> Norms:
     inspector.errors.UnreadableError
         The model's functions call each other in a circle.
     """
-    found = []
-    for place in places(model):
-        for node in place.nodes:
-            if node.op_type == "BatchNormalization" and node.is_standard:
-                found.append(_batchnorm(node, place))
-    return Norms(batchnorms=_uniquely_named(found))
+    found = [
+        (node, place)
+        for place in places(model)
+        for node in place.nodes
+        if node.op_type == "BatchNormalization" and node.is_standard
+    ]
+    names = _unique_names(found)
+    return Norms(
+        batchnorms=tuple([_batchnorm(*each, name) for each, name in zip(found, names, strict=True)])
+    )
 
 
-def _batchnorm(node: Node, place: Place) -> BatchNorm:
+def _batchnorm(node: Node, place: Place, name: str) -> BatchNorm:
     scale, bias, mean, var = [_parameter(node.input(at), place) for at in (1, 2, 3, 4)]
     lost = None in (scale.tensor, bias.tensor, mean.tensor, var.tensor)
     producer = place.producer(node.input(0))
     training = is_training(node, place.opset)
     channels = _channels(scale, bias, mean, var)
     return BatchNorm(
-        name=node.label or node.op_type,
+        name=name,
         scope=place.scope,
         form=Form.RUNTIME if lost else Form.NATIVE,
         channels=channels,
@@ -130,21 +134,21 @@ def _is_fixed(value: str, place: Place) -> bool:
     return binding.tensor is not None and binding.origin is not Origin.OVERRIDABLE
 
 
-def _uniquely_named(found: list[BatchNorm]) -> tuple[BatchNorm, ...]:
-    """Make (scope, name) unique: by the output's name where names repeat, by a number at last."""
-    times = Counter((each.scope, each.name) for each in found)
-    taken: set[tuple[Scope, str]] = {key for key, count in times.items() if count == 1}
+def _unique_names(found: Sequence[tuple[Node, Place]]) -> list[str]:
+    """Names that are unique within their scopes: by the output where they repeat, else numbered."""
+    own = [(place.scope, node.label or node.op_type) for node, place in found]
+    times = Counter(own)
+    taken = {key for key, count in times.items() if count == 1}
     tried: dict[tuple[Scope, str], int] = {}
-    unique = []
-    for each in found:
-        name = each.name
-        if times[each.scope, name] > 1:
-            base = name = f"{name} ({each.output})"
-            again = tried.get((each.scope, base), 1)
-            while (each.scope, name) in taken:
+    names = []
+    for (node, _), (scope, name) in zip(found, own, strict=True):
+        if times[scope, name] > 1:
+            base = name = f"{name} ({node.outputs[0] if node.outputs else ''})"
+            again = tried.get((scope, base), 1)
+            while (scope, name) in taken:
                 again += 1
                 name = f"{base} #{again}"
-            tried[each.scope, base] = again
-            taken.add((each.scope, name))
-        unique.append(each if name == each.name else replace(each, name=name))
-    return tuple(unique)
+            tried[scope, base] = again
+            taken.add((scope, name))
+        names.append(name)
+    return names
