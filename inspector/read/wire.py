@@ -69,7 +69,7 @@ _WIDTHS = {_FLOAT_DATA: 4, _DOUBLE_DATA: 8}
 _CONTINUED = bytes(range(128, 256))
 """Bytes after which a varint goes on."""
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _LENGTH, _GROUP, _END_GROUP, _FIXED32 = 0, 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +133,7 @@ class _Walk:
         self._where = where
         self._above = above
         self._seen = 0
+        self._groups = 0
 
     def message(self, name: str, start: int, end: int, *, depth: int) -> bytes:
         """The message between two bytes, with each large tensor in it made a stub."""
@@ -218,9 +219,12 @@ class _Walk:
         return count
 
     def _fields(
-        self, start: int, end: int, above: int, *, top: bool = False
+        self, start: int, end: int, above: int, *, top: bool = False, in_group: bool = False
     ) -> Iterator[tuple[int, int, int, int, int]]:
-        """Fields of more than `above` bytes, as number, wire type, start, payload and end."""
+        """Fields of more than `above` bytes, as number, wire type, start, payload and end.
+
+        Within a group the field that ends it comes last.
+        """
         base, data, step = start, b"", _NARROW
         at = start
         while at < end:
@@ -241,6 +245,12 @@ class _Walk:
                 elif wire in (_FIXED32, _FIXED64):
                     payload += base
                     after = payload + (4 if wire == _FIXED32 else 8)
+                elif wire == _GROUP:
+                    payload += base
+                    after = self._end_of_group(key >> 3, payload, end)
+                elif wire == _END_GROUP and in_group:
+                    yield key >> 3, wire, at, base + payload, base + payload
+                    return
                 else:
                     raise self._damaged(at, f"begins a field of wire type {wire}, unknown to ONNX")
             except IndexError:
@@ -257,6 +267,19 @@ class _Walk:
             if after - payload > above:
                 yield key >> 3, wire, at, payload, after
             at = after
+
+    def _end_of_group(self, number: int, start: int, end: int) -> int:
+        """Where a group ends: an old way to nest, which ONNX never used and parsers skip."""
+        self._groups += 1
+        if self._groups > DEEPEST:
+            raise self._damaged(start, f"lies more than {DEEPEST} messages deep")
+        for inner, wire, at, _, after in self._fields(start, end, -1, in_group=True):
+            if wire == _END_GROUP:
+                if inner != number:
+                    raise self._damaged(at, "ends a group that did not begin")
+                self._groups -= 1
+                return after
+        raise self._damaged(start, "begins a group without an end")
 
     def _beyond(self, at: int, after: int, end: int, cut_off: bool) -> UnreadableError:
         """A field that ends behind what holds it: a model's own, where the file is cut off."""

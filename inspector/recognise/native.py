@@ -141,9 +141,10 @@ def _unique_names(found: Sequence[tuple[Node, Place]]) -> list[str]:
     taken = {key for key, count in times.items() if count == 1}
     tried: dict[tuple[Scope, str], int] = {}
     names = []
-    for (node, _), (scope, name) in zip(found, own, strict=True):
-        if times[scope, name] > 1:
-            base = name = f"{name} ({node.outputs[0] if node.outputs else ''})"
+    for (node, _), (scope, called) in zip(found, own, strict=True):
+        name = called
+        if times[scope, called] > 1:
+            base = name = f"{called} ({node.outputs[0] if node.outputs else ''})"
             again = tried.get((scope, base), 1)
             while (scope, name) in taken:
                 again += 1

@@ -232,6 +232,27 @@ def test_names_and_lengths_in_more_bytes_than_they_need(tmp_path: Path):
     assert_read(tmp_path, field(8, b"t") + padded + field(2, 1) + field(1, 3000))
 
 
+@pytest.mark.usefixtures("walked")
+@pytest.mark.parametrize(
+    "group", [b"\x9b\x06\x9c\x06", b"\x9b\x06\x08\x01\xa3\x06\xa4\x06\x12\x01a\x9c\x06"]
+)
+def test_groups_are_skipped(group, tmp_path: Path):
+    """Field 99 as a group, an empty one and one with another inside."""
+    head = field(8, b"t") + group + field(2, TensorProto.FLOAT)
+    assert_read(tmp_path, head + field(9, VALUES.tobytes()) + group + field(1, 3000))
+
+
+@pytest.mark.parametrize(
+    "group", [b"\x9b\x06", b"\x9b\x06\xa4\x06", b"\x9c\x06", b"\x9b\x06" * 200]
+)
+def test_groups_without_an_end(group):
+    data = group + field(1, 8)
+    with pytest.raises(DecodeError):
+        ModelProto.FromString(data)
+    with pytest.raises(UnreadableError, match="or damaged: byte"):
+        skeleton(Bytes(data), len(data), "m")
+
+
 def assert_read(folder: Path, tensor: bytes) -> None:
     data = field(1, 8) + field(7, field(2, b"g") + field(5, tensor)) + field(8, field(2, 17))
     expected = onnx.load_model_from_string(data).graph.initializer[0]
