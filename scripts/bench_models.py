@@ -11,7 +11,7 @@ ever in memory (https://protobuf.dev/programming-guides/encoding/).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +32,8 @@ def main(folder: Path) -> None:
     for size in (18, 100, 1000, 1900):
         _write(folder / f"embedded_{size}mb.onnx", size, external=False)
     _write(folder / "external_2400mb.onnx", 2400, external=True)
-    _write_many_nodes(folder / "nodes_20000.onnx", 5000)
+    _write_many_nodes(folder / "nodes_20000.onnx", 500, PLAIN)
+    _write_many_nodes(folder / "nodes_20000_bn5000.onnx", 5000, ("Add",))
 
 
 def _write(path: Path, megabytes: int, *, external: bool) -> None:
@@ -184,8 +185,12 @@ def _write_weights(file: BinaryIO, elements: int, seed: int) -> None:
 # --- many nodes, hardly any weights
 
 
-def _write_many_nodes(path: Path, blocks: int) -> None:
-    """`blocks` times Conv, BatchNormalization, Relu and Add on 4 channels."""
+PLAIN = ("Add", "Sigmoid", "Mul", "Tanh", "Transpose") * 7 + ("Add", "Relu")
+"""What large graphs are made of between one BatchNorm and the next."""
+
+
+def _write_many_nodes(path: Path, blocks: int, between: Sequence[str]) -> None:
+    """`blocks` times Conv, BatchNormalization, Relu and what stands `between`, on 4 channels."""
     if path.exists():
         return
     print(f"writing {path.name}", flush=True)
@@ -194,9 +199,18 @@ def _write_many_nodes(path: Path, blocks: int) -> None:
         nodes.append(_conv(value, f"w{at}", f"c{at}", 1))
         nodes.append(_norm(f"c{at}", at, f"n{at}"))
         nodes.append(helper.make_node("Relu", [f"n{at}"], [f"r{at}"], name=f"relu{at}"))
-        nodes.append(helper.make_node("Add", [f"r{at}", value], [f"a{at}"], name=f"add{at}"))
         tensors += [_tensor(f"w{at}", (4, 4, 1, 1), at), *_statistics(at, 4)]
-        value = f"a{at}"
+        before, value = value, f"r{at}"
+        for place, kind in enumerate(between):
+            inputs = [value]
+            if kind == "Add":
+                inputs.append(before)
+            elif kind == "Mul":
+                inputs.append(f"m{at}_{place}")
+                tensors.append(_tensor(inputs[1], (1,), place))
+            value = f"v{at}_{place}"
+            perm = {"perm": [0, 1, 3, 2]} if kind == "Transpose" else {}
+            nodes.append(helper.make_node(kind, inputs, [value], name=f"n{at}_{place}", **perm))
     nodes[-1].output[0] = "y"
     path.write_bytes(_model(nodes, tensors, [1, 4, 8, 8], [1, 4, 8, 8]).SerializeToString())
 
