@@ -120,7 +120,7 @@ class Converter:
                     dims=dims,
                     storage=storage,
                     key=add(proto, dims, number),
-                    external=self._weights.location(proto) if proto.data_location else "",
+                    external=self._weights.data.location(proto) if proto.data_location else "",
                 )
             )
         return found
@@ -130,13 +130,14 @@ class Converter:
         if not name and storage is Storage.SPARSE_INITIALIZER:
             raise self._unnamed("a sparse initializer")
         check_dims(name, dims, self._where)
+        outside = map(self._weights.data.location, (proto.values, proto.indices))
         return Tensor(
             name=name,
             dtype=dtype_name(proto.values.data_type),
             dims=dims,
             storage=storage,
             key=self._weights.add_sparse(proto),
-            external=self._weights.location(proto.values) or self._weights.location(proto.indices),
+            external=next(filter(None, outside), ""),
         )
 
     def _node(self, proto: NodeProto) -> Node:

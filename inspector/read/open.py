@@ -12,13 +12,14 @@ from google.protobuf.message import DecodeError
 from inspector.errors import UnreadableError
 from inspector.facts.model import Model, function_name
 from inspector.read.convert import Converter, opsets
+from inspector.read.data import MESSAGE_LIMIT, TensorData
 from inspector.read.external import Folders
 from inspector.read.formats import HEAD, check_head
 from inspector.read.protos import ModelProto
 from inspector.read.source import Reader, Source
 from inspector.read.strings import text
 from inspector.read.texts import TEXT_LIMIT, parse_text, text_kind
-from inspector.read.weights import MESSAGE_LIMIT, ProtoWeights
+from inspector.read.weights import ProtoWeights
 from inspector.read.wire import KEPT_WHOLE, Skeleton, skeleton
 
 WHOLE = 2**23
@@ -54,7 +55,7 @@ def open_model(
     else:
         with source.reading() as reader:
             proto = parse_text(reader.read(0, min(source.size, TEXT_LIMIT + 1)), kind, where)
-        weights = ProtoWeights(proto, where, folders)
+        weights = ProtoWeights(proto, TensorData(where, folders))
     return _model(weights, where, source.size)
 
 
@@ -66,9 +67,8 @@ def _parsed(source: Source, where: str, folders: Folders) -> ProtoWeights:
             bare, proto = _messages(reader, source.size, where)
         except UnreadableError as damage:
             raise _named(reader, source.size, where) or damage from None
-    return ProtoWeights(
-        proto, where, folders, source=source, token=bare.token, embedded=bare.embedded
-    )
+    data = TensorData(where, folders, source=source, token=bare.token, embedded=bare.embedded)
+    return ProtoWeights(proto, data)
 
 
 def _messages(reader: Reader, size: int, where: str) -> tuple[Skeleton, ModelProto]:
@@ -139,7 +139,7 @@ def _model(weights: ProtoWeights, where: str, size: int) -> Model:
         metadata=MappingProxyType(
             {text(each.key): text(each.value) for each in proto.metadata_props}
         ),
-        missing_data=MappingProxyType(weights.missing),
+        missing_data=MappingProxyType(weights.data.missing),
         notes=tuple(converter.notes),
         weights=weights,
     )

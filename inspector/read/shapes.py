@@ -10,8 +10,9 @@ import onnx
 from inspector.errors import UnreadableError
 from inspector.facts.model import Model, Value
 from inspector.read.convert import Values
+from inspector.read.copies import SMALL
 from inspector.read.elements import stored_bytes
-from inspector.read.weights import SMALL, ProtoWeights
+from inspector.read.weights import ProtoWeights
 
 MOST_ROUNDS = 64
 """Times that the nodes of an unsorted file are gone through; sorted ones take one."""
@@ -54,7 +55,7 @@ def _without_weights(weights: ProtoWeights) -> onnx.ModelProto:
     graph.value_info.extend(proto.graph.value_info)
     for tensor in weights.proto.graph.initializer:
         if (stored_bytes(tensor) or tensor.ByteSize()) <= SMALL:
-            graph.initializer.append(weights.inside(tensor))
+            graph.initializer.append(weights.data.filled(tensor))
         else:
             # External data that is never opened: inference looks at type and dims alone.
             stub = graph.initializer.add(name=tensor.name, data_type=tensor.data_type)

@@ -22,6 +22,7 @@ from inspector.facts.patch import (
     SetInput,
     SetOutputCount,
 )
+from inspector.read.copies import is_one_file, linked
 from inspector.read.weights import ProtoWeights
 
 LIMIT = 2**31 - 2**20
@@ -47,7 +48,7 @@ def runnable(model: Model) -> Path | Runnable:
         A data file is missing or fails.
     """
     weights = _weights(model)
-    if weights.is_one_file and model.size <= LIMIT:
+    if is_one_file(weights.proto, weights.data) and model.size <= LIMIT:
         return Path(model.path)
     proto, folder = _copy(weights)
     return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
@@ -85,9 +86,9 @@ def _weights(model: Model) -> ProtoWeights:
 
 def _copy(weights: ProtoWeights) -> tuple[onnx.ModelProto, str]:
     try:
-        return weights.linked(LIMIT)
+        return linked(weights.proto, weights.data, LIMIT)
     except UnreadableError as error:
-        raise UndecidedError(error.what, where=weights.where, hint=error.hint) from error
+        raise UndecidedError(error.what, where=weights.data.where, hint=error.hint) from error
 
 
 class _Editor:

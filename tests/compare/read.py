@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 
 from inspector.compare.layout import find_layouts
@@ -9,6 +11,8 @@ from inspector.compare.order import in_order
 from inspector.compare.structure import Network, build
 from inspector.facts.model import Model
 from inspector.read.convert import Converter, opsets
+from inspector.read.data import TensorData
+from inspector.read.external import Folders
 from inspector.read.schema import with_default_attributes
 from inspector.read.shapes import with_inferred_shapes
 from inspector.read.weights import ProtoWeights
@@ -21,7 +25,7 @@ def model_of(source: str | onnx.ModelProto) -> Model:
     if isinstance(source, str):
         text = source if source.startswith("<ir") else f"{HEAD} g {source}"
         source = onnx.parser.parse_model(text)
-    weights = ProtoWeights(source, "m.onnx")
+    weights = ProtoWeights(source, TensorData("m.onnx", Folders.of(Path("m.onnx"))))
     model = Model(
         path="m.onnx",
         size=0,
