@@ -70,6 +70,8 @@ def _opened(path: Path, external_dirs: Sequence[Path]) -> Model:
 
     from inspector.read.formats import check_is_file
 
+    if not os.fspath(path):
+        raise UnreadableError("no file is named", hint="name an ONNX file")
     check_is_file(FilePath(path))
     from inspector.read.open import open_model
 
@@ -205,8 +207,10 @@ def _prepared(path: Path, external_dirs: Sequence[Path]) -> Model:
     from inspector.read.external import data_files_missing
     from inspector.read.schema import with_default_attributes
     from inspector.read.shapes import with_inferred_shapes
+    from inspector.recognise.scopes import check_scopes
 
     model = _opened(path, external_dirs)
     if model.missing_data:
         raise data_files_missing(model.missing_data, model.path)
+    check_scopes(model)
     return in_order(with_default_attributes(with_inferred_shapes(model)))

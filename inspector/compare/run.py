@@ -23,6 +23,8 @@ _FATAL_ONLY = 4
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 """Where a model without a path has its data (onnxruntime_session_options_config_keys.h)."""
 
+_FORMAT = "session.load_model_format"
+
 _NOISE = (
     re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),
     re.compile(r"^Load model from .*? failed: ?"),
@@ -83,6 +85,9 @@ class Runner:
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
         )
+        # It would take bytes that spell ORTM, or a path that ends in .ort, for another format: for
+        # another model than the one that was read.
+        options.add_session_config_entry(_FORMAT, "ONNX")
         if isinstance(source, Runnable):
             if source.folder:
                 options.add_session_config_entry(_DATA_FOLDER, source.folder)

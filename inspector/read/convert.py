@@ -34,6 +34,9 @@ from inspector.read.protos import (
 from inspector.read.strings import text, texts
 from inspector.read.weights import ProtoWeights
 
+MOST_GRAPHS = 10_000
+"""Subgraphs of one file; an empty one takes it two bytes, and us a dozen objects."""
+
 _NO_ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({})
 
 
@@ -47,9 +50,16 @@ class Converter:
         self._weights = weights
         self._where = where
         self.notes: list[str] = []
+        self._graphs = 0
 
     def graph(self, proto: GraphProto) -> Graph:
         """A graph with its subgraphs."""
+        self._graphs += 1
+        if self._graphs > MOST_GRAPHS:
+            raise UnreadableError(
+                f"it has more than {MOST_GRAPHS:,} subgraphs: no model has that many",
+                where=self._where,
+            )
         stored = self._stored(proto.initializer, Storage.INITIALIZER)
         stored += [self._sparse(e, Storage.SPARSE_INITIALIZER) for e in proto.sparse_initializer]
         initializers = {each.name: each for each in stored}

@@ -72,6 +72,12 @@ class TensorData:
         inspector.errors.UnreadableError
             They disagree, or the data lies where it must not.
         """
+        if tensor.data_type == TensorProto.UNDEFINED:
+            raise UnreadableError(
+                f"tensor {text(tensor.name)!r} has no element type",
+                where=self.where,
+                hint="export the model again",
+            )
         if is_outside(tensor):
             self._check_outside(tensor)
             return
@@ -166,9 +172,14 @@ class TensorData:
             return file.read(embedded.offset, embedded.length)
 
     def length_outside(self, tensor: TensorProto) -> int:
-        """How many bytes `filled` would read."""
+        """How many bytes `filled` would read; 0 where the data file is missing."""
         embedded = self.embedded_of(tensor)
-        return embedded.length if embedded is not None else stored_bytes(tensor) or 0
+        if embedded is not None:
+            return embedded.length
+        try:
+            return self._folders.locate(tensor, self.where).length
+        except FileNotFoundError:
+            return 0
 
     def filled(self, tensor: TensorProto) -> TensorProto:
         """A copy of a tensor with its data inside, wherever it lies now.

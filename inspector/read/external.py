@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from inspector.errors import UnreadableError, UsageError
-from inspector.read.elements import stored_bytes
+from inspector.read.elements import dtype_name, stored_bytes
 from inspector.read.protos import TensorProto
 from inspector.read.strings import text
 
@@ -36,6 +36,20 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A data file as it was when it was checked."""
+
+    path: Path
+    size: int
+    identity: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> _File:
+        identity = (status.st_dev, status.st_ino, status.st_nlink, status.st_mtime_ns)
+        return cls(path=path, size=status.st_size, identity=identity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
     """Where the data files of one model may lie.
 
@@ -45,7 +59,8 @@ class Folders:
         The model's folder: locations are relative to it.
     blobs
         The folder that the model itself lies in where its path is a link. Hugging Face's cache
-        links model and data alike into one such folder.
+        links model and data alike into one such folder; a link to a model elsewhere has its data
+        beside what it leads to.
     others
         Folders that the user named; a data file that is not at home is looked for there.
     """
@@ -53,7 +68,7 @@ class Folders:
     home: Path
     blobs: Path | None
     others: tuple[Path, ...] = ()
-    _found: dict[str, tuple[Path, int]] = field(default_factory=dict, repr=False, compare=False)
+    _found: dict[str, _File] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, model: Path, others: Iterable[str | os.PathLike[str]] = ()) -> Folders:
@@ -92,12 +107,15 @@ class Folders:
         """
         fields = fields_of(tensor, where)
         location = fields.get("location", "")
+        if tensor.data_type in _UNSIZED:
+            raise _refused(
+                tensor, where, f"{dtype_name(tensor.data_type)} tensors cannot lie in data files"
+            )
         found = self._found.get(location)
         if found is None:
             found = self._found[location] = self._file(tensor, location, where)
-        path, size = found
-        offset, length = _stretch(tensor, fields, size, where)
-        return Extent(path=path, offset=offset, length=length)
+        offset, length = _stretch(tensor, fields, found.size, where)
+        return Extent(path=found.path, offset=offset, length=length)
 
     def read(self, tensor: TensorProto, where: str) -> bytes:
         """The bytes of one externally stored tensor.
@@ -117,6 +135,8 @@ class Folders:
             flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
             flags |= getattr(os, "O_BINARY", 0)
             with open(os.open(extent.path, flags), "rb", buffering=0) as file:
+                if _File.of(extent.path, os.fstat(file.fileno())) != self._found[location]:
+                    raise _refused(tensor, where, f"its data file {_brief(location)} has changed")
                 file.seek(extent.offset)
                 data = _read_all(file, extent.length)
         except FileNotFoundError:
@@ -127,8 +147,8 @@ class Folders:
             raise _refused(tensor, where, "its data file became shorter while it was read")
         return data
 
-    def _file(self, tensor: TensorProto, location: str, where: str) -> tuple[Path, int]:
-        """The data file at a location and its size, once it is known to be safe."""
+    def _file(self, tensor: TensorProto, location: str, where: str) -> _File:
+        """The data file at a location, once it is known to be safe."""
         path = self._resolved(tensor, location, where)
         try:
             status = path.stat()
@@ -146,7 +166,7 @@ class Folders:
                 "and may be another folder's file",
                 hint="copy it, or vouch for its folder with --external-dir",
             )
-        return path, status.st_size
+        return _File.of(path, status)
 
     def _resolved(self, tensor: TensorProto, location: str, where: str) -> Path:
         """The real path of a data file, inside of one of the folders."""
@@ -159,11 +179,16 @@ class Folders:
                 where,
                 f"its data location {_brief(location)} leads out of the model's folder",
             )
-        if self.others and not os.path.exists(at_home):
-            for folder in self.others:
-                elsewhere = Path(os.path.realpath(folder / location))
-                if elsewhere.is_relative_to(folder) and os.path.exists(elsewhere):
-                    return elsewhere
+        if os.path.exists(at_home):
+            return at_home
+        if self.blobs is not None:
+            beside = Path(os.path.realpath(self.blobs / location))
+            if beside.parent == self.blobs and os.path.exists(beside):
+                return beside
+        for folder in self.others:
+            elsewhere = Path(os.path.realpath(folder / location))
+            if elsewhere.is_relative_to(folder) and os.path.exists(elsewhere):
+                return elsewhere
         return at_home
 
     def _holds(self, path: Path) -> bool:
@@ -172,6 +197,8 @@ class Folders:
         return any(path.is_relative_to(each) for each in self.others)
 
 
+_KEYS = ("location", "offset", "length")
+_UNSIZED = (TensorProto.UNDEFINED, TensorProto.STRING)
 _MOST_LISTED = 6
 
 
@@ -203,7 +230,8 @@ def fields_of(tensor: TensorProto, where: str) -> dict[str, str]:
         A key stands there twice: one reader would take the first, and the next one the last.
     """
     fields = {text(entry.key): text(entry.value) for entry in tensor.external_data}
-    if len(fields) != len(tensor.external_data):
+    keys = [text(entry.key) for entry in tensor.external_data]
+    if len(keys) != len(fields) and any(keys.count(key) > 1 for key in _KEYS):
         raise _refused(tensor, where, "its data location, offset or length is given twice")
     return fields
 

@@ -108,7 +108,7 @@ def _named(reader: Reader, size: int, where: str) -> UnreadableError | None:
 def _why_not(reader: Reader, size: int, where: str) -> UnreadableError:
     """The place at which a file that does not parse goes wrong, as far as a walk finds it."""
     try:
-        skeleton(reader, size, where, above=-1)
+        skeleton(reader, size, where, above=1)
     except UnreadableError as found:
         return found
     return UnreadableError(

@@ -11,7 +11,7 @@ from inspector.errors import UnreadableError
 from inspector.facts.model import Model, Value
 from inspector.read.convert import Values
 from inspector.read.copies import SMALL
-from inspector.read.elements import stored_bytes
+from inspector.read.data import is_outside
 from inspector.read.weights import ProtoWeights
 
 MOST_ROUNDS = 64
@@ -28,7 +28,13 @@ def with_inferred_shapes(model: Model) -> Model:
         return model
     try:
         inferred = onnx.shape_inference.infer_shapes(_without_weights(weights), data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError, UnreadableError):
+    except (
+        onnx.shape_inference.InferenceError,
+        onnx.checker.ValidationError,
+        ValueError,
+        RuntimeError,
+        UnreadableError,
+    ):
         return model
     values: dict[str, Value] = dict(Values(inferred.graph))
     # What the file declares stands; what it leaves open (an output without a shape) is filled in.
@@ -54,7 +60,8 @@ def _without_weights(weights: ProtoWeights) -> onnx.ModelProto:
     graph.output.extend(proto.graph.output)
     graph.value_info.extend(proto.graph.value_info)
     for tensor in weights.proto.graph.initializer:
-        if (stored_bytes(tensor) or tensor.ByteSize()) <= SMALL:
+        outside = is_outside(tensor)
+        if (weights.data.length_outside(tensor) if outside else tensor.ByteSize()) <= SMALL:
             graph.initializer.append(weights.data.filled(tensor))
         else:
             # External data that is never opened: inference looks at type and dims alone.

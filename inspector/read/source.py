@@ -94,7 +94,13 @@ class Source:
         with open_regular(self.path) as file:
             if _identity(os.fstat(file.fileno())) != self.identity:
                 raise changed(str(self.path))
-            yield Reader(file, str(self.path))
+            try:
+                yield Reader(file, str(self.path))
+            finally:
+                # What was overwritten meanwhile is neither the old file nor the new one, and
+                # whatever was found wrong with it is no fault of either.
+                if _identity(os.fstat(file.fileno())) != self.identity:
+                    raise changed(str(self.path))
 
 
 def changed(where: str) -> UnreadableError:

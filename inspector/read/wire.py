@@ -9,8 +9,10 @@ file. The data stays where it lies; a field is skipped by its length alone
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
@@ -226,7 +228,7 @@ class _Walk:
         Within a group the field that ends it comes last.
         """
         base, data, step = start, b"", _NARROW
-        at = start
+        at, last = start, -1
         while at < end:
             read_to = base + len(data)
             if at + _LONGEST_HEADER > read_to < end:
@@ -266,7 +268,10 @@ class _Walk:
                 raise self._too_many()
             if after - payload > above:
                 yield key >> 3, wire, at, payload, after
-            at = after
+            elif key == last and (run := _runs(key)) and (alike := run.match(data, after - base)):
+                # Numbers that an attribute lists, each a field of its own, by the million.
+                after = base + alike.end()
+            at, last = after, key
 
     def _end_of_group(self, number: int, start: int, end: int) -> int:
         """Where a group ends: an old way to nest, which ONNX never used and parsers skip."""
@@ -303,6 +308,22 @@ class _Walk:
             where=self._where,
             hint="compare its size with the original, and copy or export it again",
         )
+
+
+@cache
+def _runs(key: int) -> re.Pattern[bytes] | None:
+    """What matches number after number of one field that is not packed; None for other fields."""
+    number = _NUMBERS.get(key & 7)
+    if number is None or key >= 128:
+        return None
+    return re.compile(b"(?:" + re.escape(bytes([key])) + number + b")++", re.DOTALL)
+
+
+_NUMBERS = {
+    _VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]",
+    _FIXED32: b".{4}",
+    _FIXED64: b".{8}",
+}
 
 
 def _decoded(data: bytes, at: int) -> tuple[int, int]:

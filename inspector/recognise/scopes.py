@@ -52,6 +52,19 @@ def places(model: Model) -> Iterator[Place]:
                 pending.append(inner)
 
 
+def check_scopes(model: Model) -> None:
+    """Refuse a model that unfolds without end, before anything else unfolds it.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        See `places`.
+    """
+    if model.functions:
+        for _ in places(model):
+            pass
+
+
 def _check_circles(model: Model) -> None:
     """Refuse functions that call each other in a circle, which ONNX forbids.
 

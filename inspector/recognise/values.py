@@ -9,8 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import BatchNorm, BatchNormValues, Range
 from inspector.facts.model import Model
+
+MOST_CHANNELS = 2**24
+"""Channels of one layer whose values are loaded; the widest known have some ten thousand."""
 
 Vector: TypeAlias = NDArray[Any]
 
@@ -39,8 +43,9 @@ def load_values(norm: BatchNorm, model: Model) -> Loaded:
     Raises
     ------
     inspector.errors.UnreadableError
-        A tensor's bytes are damaged.
+        A tensor's bytes are damaged, or no layer has that many channels.
     """
+    _check_size(norm, model)
     scale, bias, mean, var = (
         None
         if each.tensor is None or each.tensor.external in model.missing_data
@@ -56,6 +61,17 @@ def load_values(norm: BatchNorm, model: Model) -> Loaded:
             if bias is not None and mean is not None and bias.shape == mean.shape == slope.shape:
                 intercept = bias.astype(np.float64) - mean.astype(np.float64) * slope
     return Loaded(scale=scale, bias=bias, mean=mean, var=var, slope=slope, intercept=intercept)
+
+
+def _check_size(norm: BatchNorm, model: Model) -> None:
+    """A few bytes of a file can claim any length, and a hole in a data file bears it out."""
+    largest = max((each.tensor.elements for _, each in norm.parameters if each.tensor), default=0)
+    if largest > MOST_CHANNELS:
+        raise UnreadableError(
+            f"BatchNorm {norm.name!r} has {largest:,} channels: no layer has that many",
+            where=model.path,
+            hint="export the model again",
+        )
 
 
 def measure(norm: BatchNorm, model: Model) -> BatchNormValues:
@@ -117,7 +133,7 @@ def _common_length(norm: BatchNorm, model: Model) -> int | None:
             return None
         if tensor.external in model.missing_data:
             return None
-    return dims[0] or None if len(dims) == 1 else None
+    return dims[0] or None if len(dims) == 1 and dims[0] <= MOST_CHANNELS else None
 
 
 def _measure_together(

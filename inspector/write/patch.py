@@ -48,7 +48,7 @@ def runnable(model: Model) -> Path | Runnable:
         A data file is missing or fails.
     """
     weights = _weights(model)
-    if is_one_file(weights.proto, weights.data) and model.size <= LIMIT:
+    if is_one_file(weights.proto, weights.data) and model.size <= LIMIT and _is_text(model.path):
         return Path(model.path)
     proto, folder = _copy(weights)
     return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
@@ -74,6 +74,15 @@ def patched(model: Model, patches: Sequence[Patch]) -> Runnable:
             raise UndecidedError(f"a patch cannot be written: {error}", where=model.path) from error
     editor.finish()
     return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is UTF-8, as ONNX Runtime's Python takes it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _weights(model: Model) -> ProtoWeights:

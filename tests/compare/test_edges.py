@@ -370,6 +370,47 @@ class TestBroken:
             compare(torch_like(Net()), path)
 
 
+class TestFunctions:
+    @staticmethod
+    def calling(*bodies: list[str]) -> onnx.ModelProto:
+        """A model that calls function 0; each function calls the others that it names."""
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+        made = helper.make_model(
+            helper.make_graph([helper.make_node("F0", ["x"], ["y"], domain="f")], "g", [x], [y]),
+            opset_imports=opsets,
+        )
+        for at, body in enumerate(bodies):
+            names = ["x", *(f"v{each}" for each in range(len(body) - 1)), "y"]
+            nodes = [
+                helper.make_node(
+                    name, [names[i]], [names[i + 1]], domain="f" if "F" in name else ""
+                )
+                for i, name in enumerate(body)
+            ]
+            made.functions.append(helper.make_function("f", f"F{at}", ["x"], ["y"], nodes, opsets))
+        return made
+
+    def test_functions_are_compared(self, compare: Compare) -> None:
+        made = self.calling(["F1", "F1"], ["Relu"])
+        assert compare(made, made).verdict is not Verdict.DIFFERENT
+
+    @pytest.mark.parametrize(
+        ("bodies", "words"),
+        [
+            ([["F0"]], "in a circle"),
+            ([["F1"], ["F0", "Relu"]], "in a circle"),
+            ([*([f"F{at}", f"F{at}"] for at in range(1, 31)), ["Relu"]], "unfold into more than"),
+        ],
+        ids=["itself", "each other", "a billion times"],
+    )
+    def test_functions_that_unfold_without_end(self, bodies, words, compare: Compare) -> None:
+        made = self.calling(*bodies)
+        with pytest.raises(UnreadableError, match=words):
+            compare(made, made)
+
+
 class TestStructure:
     def test_a_sum_of_equal_looking_branches_in_another_order(self, compare: Compare) -> None:
         def model(first: str, second: str) -> onnx.ModelProto:

@@ -240,3 +240,13 @@ def test_both_spellings_of_the_standard_domain_are_one(onnx_file):
     proto = parsed(NET)
     proto.opset_import.append(onnx.OperatorSetIdProto(domain="ai.onnx", version=17))
     assert dict(open_model(onnx_file(proto)).opsets) == {"": 17}
+
+
+def test_more_subgraphs_than_any_model_has(onnx_file):
+    node = helper.make_node("A", ["x"], ["y"], domain="d")
+    attribute = node.attribute.add(name="graphs", type=onnx.AttributeProto.GRAPHS)
+    for _ in range(10_001):
+        attribute.graphs.add(name="g")
+    proto = helper.make_model(helper.make_graph([node], "g", [], []))
+    with pytest.raises(UnreadableError, match="more than 10,000 subgraphs"):
+        open_model(onnx_file(proto))

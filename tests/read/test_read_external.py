@@ -196,7 +196,7 @@ def test_without_its_data_a_model_opens_and_values_are_unknown(tmp_path: Path):
 def test_a_file_that_is_cut_off_after_opening(tmp_path: Path):
     model = open_model(saved(tmp_path, external()))
     (tmp_path / "m.data").write_bytes(b"")
-    with pytest.raises(UnreadableError, match="became shorter"):
+    with pytest.raises(UnreadableError, match="has changed"):
         model.weights.load(model.graph.initializers["s"])
     (tmp_path / "m.data").unlink()
     with pytest.raises(UnreadableError, match="data files are missing: 'm\\.data'"):
@@ -261,6 +261,42 @@ def test_many_missing_files_are_one_message(tmp_path: Path):
     (note,) = fact.notes
     assert "'m.data' (1 tensor), 'shard_0.bin' (4 tensors), " in note
     assert " and 5 more; " in note
+
+
+@pytest.mark.parametrize("number", [TensorProto.STRING, TensorProto.UNDEFINED])
+def test_types_without_a_size_lie_in_no_data_file(number, tmp_path: Path):
+    """They would take the whole of it, however large."""
+    proto = external()
+    tensor = next(each for each in proto.graph.initializer if each.external_data)
+    tensor.data_type = number
+    with pytest.raises(UnreadableError, match=r"cannot lie in data files|no element type"):
+        open_model(saved(tmp_path, proto))
+
+
+def test_a_link_to_a_model_with_its_data_beside_it(tmp_path: Path):
+    saved(tmp_path / "store", external())
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "store" / "m.onnx")
+    assert scale_of(tmp_path / "link.onnx") == VALUES.tolist()
+
+
+def test_a_data_file_that_is_replaced_after_it_was_checked(tmp_path: Path):
+    model = open_model(saved(tmp_path, external()))
+    (tmp_path / "new").write_bytes(VALUES.tobytes())
+    (tmp_path / "new").replace(tmp_path / "m.data")
+    with pytest.raises(UnreadableError, match="has changed"):
+        model.weights.load(model.graph.initializers["s"])
+
+
+def test_more_channels_than_any_layer_has(tmp_path: Path):
+    """A hole in a data file costs nothing, and its bytes would fill the memory."""
+    proto = external()
+    tensor = next(each for each in proto.graph.initializer if each.external_data)
+    tensor.dims[0] = 2**29
+    path = saved(tmp_path, proto)
+    with (tmp_path / "m.data").open("r+b") as file:
+        file.truncate(2**31)
+    with pytest.raises(UnreadableError, match="'bn' has 536,870,912 channels"):
+        inspect_file(path)
 
 
 def test_data_in_attributes_is_contained_too(tmp_path: Path):

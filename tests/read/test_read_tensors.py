@@ -152,3 +152,9 @@ def test_sizes_in_bytes_are_those_of_raw_data(number):
         assert needed is None
     elif needed is not None:
         assert needed == len(raw)
+
+
+def test_a_tensor_without_a_type(onnx_file):
+    stored = TensorProto(name="t", dims=[1])
+    with pytest.raises(UnreadableError, match="tensor 't' has no element type"):
+        open_model(onnx_file(model_of(stored)))

@@ -399,6 +399,27 @@ def test_a_skeleton_with_nothing_left_out_is_the_message(rng: Random, above: int
         assert read == expected
 
 
+@pytest.mark.usefixtures("walked")
+@pytest.mark.parametrize("kind", ["ints", "floats"])
+def test_attributes_of_many_numbers(kind, tmp_path: Path, monkeypatch):
+    """ONNX writes each as a field of its own, and a forest of trees has millions of them."""
+    monkeypatch.setattr("inspector.read.wire.MOST_FIELDS", 2000)
+    numbers = [*range(100_000)] if kind == "ints" else [*map(float, VALUES)] * 30
+    node = helper.make_node("A", ["x"], ["y"], domain="d", numbers=numbers, after="end")
+    proto = model_of(numpy_helper.from_array(VALUES, "t"), nodes=(node,))
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    model = open_model(tmp_path / "m.onnx")
+    Same(model, proto).check()
+    assert len(model.graph.nodes[0].attributes["numbers"]) == len(numbers)
+
+
+def test_more_fields_than_any_model_has(monkeypatch):
+    monkeypatch.setattr("inspector.read.wire.MOST_FIELDS", 100)
+    data = field(7, b"\x0a\x00" * 200)
+    with pytest.raises(UnreadableError, match="more than 100 fields beside its tensors"):
+        skeleton(Bytes(data), len(data), "m", above=16)
+
+
 def test_the_facts_of_a_stub(tmp_path: Path):
     stored = numpy_helper.from_array(np.zeros((3000, 1000), np.float32), "t")
     path = tmp_path / "m.onnx"

@@ -196,3 +196,25 @@ def test_optimised_and_not_are_alike(tmp_path: Path) -> None:
     made = patched(open_model(saved(tmp_path / "m.onnx", net())), [])
     plain = Runner(made, name="m", optimise=False).run(Fed(values={"x": X}))["y"]
     np.testing.assert_allclose(plain, EXPECTED, rtol=1e-5, atol=1e-5)
+
+
+def test_bytes_that_spell_another_format_are_read_as_onnx(tmp_path: Path) -> None:
+    """ONNX Runtime takes bytes with ORTM at the fifth for its own format, and a path by .ort."""
+    proto = net()
+    proto.producer_name = "ORTMaker"
+    path = saved(tmp_path / "m.onnx", proto, external=True)
+    made = runnable(open_model(path))
+    assert isinstance(made, Runnable)
+    assert made.data[4:8] == b"ORTM"
+    np.testing.assert_allclose(outputs(made), EXPECTED, rtol=1e-5, atol=1e-5)
+    named = saved(tmp_path / "m.ort", net())
+    assert runnable(open_model(named)) == named
+    np.testing.assert_allclose(outputs(named), EXPECTED, rtol=1e-5, atol=1e-5)
+
+
+def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.onnx", net())
+    odd = tmp_path / "m\udcff.onnx"
+    path.rename(odd)
+    made = runnable(open_model(odd))
+    np.testing.assert_allclose(outputs(made), EXPECTED, rtol=1e-5, atol=1e-5)
