@@ -1,5 +1,8 @@
 """``python -m inspector`` is the same as ``bninspect``."""
 
-from inspector.cli.main import run
+try:
+    from inspector.cli.main import run
 
-run()
+    run()
+except KeyboardInterrupt:  # before there is anything that catches it
+    raise SystemExit(130) from None

@@ -11,6 +11,7 @@ import typer
 from inspector.cli.collector import collect_cycles
 from inspector.cli.group import DefaultGroup
 from inspector.cli.terminal import print_report, progress, wants_color, width
+from inspector.cli.usage import Command, Group
 from inspector.errors import UsageError
 
 _HELP = """Tell the truth about BatchNorm in any ONNX model, whichever framework wrote it.
@@ -24,7 +25,6 @@ Exit codes: 0 fine, 1 findings or different, 2 wrong usage, 3 input that cannot 
 app = typer.Typer(
     cls=DefaultGroup,
     help=_HELP,
-    no_args_is_help=True,
     add_completion=False,
     # Plain help: Rich's frames cost more time than all the rest of `--help` together.
     rich_markup_mode=None,
@@ -32,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 export_app = typer.Typer(
-    no_args_is_help=True,
+    cls=Group,
     help="Export a framework's model to ONNX with every BatchNorm kept, and verify it.",
 )
 app.add_typer(export_app, name="export", short_help="Export to ONNX with every BatchNorm kept.")
@@ -81,7 +81,7 @@ def _common(
     pass
 
 
-@app.command(short_help="Show BatchNorms, and count parameters three ways.")
+@app.command(cls=Command, short_help="Show BatchNorms, and count parameters three ways.")
 def inspect(
     model: ModelArgument,
     external_dir: ExternalDirOption = None,
@@ -95,7 +95,7 @@ def inspect(
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
 
 
-@app.command(short_help="Are two models one function or not, and why.")
+@app.command(cls=Command, short_help="Are two models one function or not, and why.")
 def compare(
     left: Annotated[str, typer.Argument(metavar="LEFT", help="An ONNX file.")],
     right: Annotated[
@@ -153,7 +153,7 @@ def compare(
     raise typer.Exit(int(exit_code(fact.verdict, strict=strict)))
 
 
-@export_app.command("keras")
+@export_app.command("keras", cls=Command)
 def export_keras(
     source: Annotated[
         str,
@@ -176,7 +176,7 @@ def export_keras(
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
 
 
-@export_app.command("torch")
+@export_app.command("torch", cls=Command)
 def export_torch(
     source: Annotated[
         str,

@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from typer.core import TyperGroup
-
+from inspector.cli.usage import Group
 from inspector.errors import UsageError
 
 DEFAULT = "inspect"
 
 
-class DefaultGroup(TyperGroup):
+class DefaultGroup(Group):
     """Runs `inspect` where the first word is neither a command nor an option of the group."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

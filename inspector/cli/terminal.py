@@ -1,4 +1,4 @@
-"""What the terminal can do, and the three ways in which this program writes to it."""
+"""What the terminal can do, and the ways in which this program writes to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from inspector.errors import UsageError
@@ -35,17 +35,16 @@ def print_report(text: str) -> None:
     inspector.errors.UsageError
         It cannot be written. A reader that has gone (``| head``) is no error.
     """
-    if sys.stdout is None:
+    stream = sys.stdout
+    if stream is None or stream.closed:
         raise UsageError("standard output is closed", hint="leave it open, or redirect it")
     try:
-        sys.stdout.write(_spelt(text, sys.stdout))
-        sys.stdout.flush()
+        _write(_spelt(text, stream), stream)
     except BrokenPipeError:
-        # Python flushes once more on its way out (https://docs.python.org/3/library/signal.html).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass
     except OSError as error:
         raise UsageError(
-            f"the report cannot be written ({str(error.strerror).lower()})",
+            f"the report cannot be written ({(error.strerror or str(error)).lower()})",
             where="standard output",
             hint="redirect it to where there is room",
         ) from error
@@ -63,11 +62,77 @@ def _spelt(text: str, stream: TextIO) -> str:
 
 def print_error(message: str) -> None:
     """Write one line to standard error, whatever the message holds."""
-    if sys.stderr is None:
+    print_aside(f"{printable(message)}\n", label="error:")
+
+
+def print_aside(text: str, *, label: str = "") -> None:
+    """Write to standard error as far as that can be written to: never raises for it."""
+    stream = sys.stderr
+    if stream is None:
         return
-    label = "\x1b[1;31merror:\x1b[0m" if wants_color(sys.stderr) else "error:"
-    sys.stderr.write(f"{label} {printable(message)}\n")
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # there is nowhere left to say so
+        if label:
+            text = f"\x1b[1;31m{label}\x1b[0m {text}" if wants_color(stream) else f"{label} {text}"
+        _write(text, stream)
+
+
+def empty_streams() -> None:
+    """Write what is left in buffers, so that Python finds none on its way out.
+
+    What it cannot write there becomes its exit code of 120
+    (https://docs.python.org/3/library/sys.html#sys.exit).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):  # said already, where it was written to
+                _write("", stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    """Write all of `text`, waiting for its reader; what cannot be written is let go of.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    try:
+        with _blocking(stream):
+            stream.write(text)
+            stream.flush()
+    except OSError:
+        # The buffer still holds it, and Python flushes once more on its way out
+        # (https://docs.python.org/3/library/signal.html#note-on-sigpipe).
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        raise
+
+
+@contextmanager
+def _blocking(stream: TextIO) -> Iterator[None]:
+    """Let writes wait for the reader, on a pipe that Node or another parent left non-blocking.
+
+    Python's text streams drop what such a pipe has no room for, without an error
+    (https://github.com/python/cpython/issues/57531).
+    """
+    try:
+        number = stream.fileno()
+        waits = os.get_blocking(number)
+    except (OSError, ValueError, AttributeError):  # no file, or Windows before Python 3.12
+        yield
+        return
+    if waits:
+        yield
+        return
+    os.set_blocking(number, True)
+    try:
+        yield
+    finally:
+        # Whoever else has this pipe or terminal open finds it as it was.
+        with suppress(OSError):
+            os.set_blocking(number, False)
 
 
 @contextmanager

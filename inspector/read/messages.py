@@ -11,7 +11,16 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 
-from inspector.read.fields import FIXED32, LEN, VARINT, NotAMessage, fields
+from inspector.read.elements import (
+    DTYPES,
+    ELEMENTS_FIELD,
+    FIELD_NUMBERS,
+    MOST_AXES,
+    stored_bytes,
+    stored_elements,
+)
+from inspector.read.fields import FIXED32, FIXED64, LEN, VARINT, NotAMessage, fields
+from inspector.read.protos import TensorProto
 from inspector.read.signatures import HEAD, for_file, name_head
 
 _LOOKED_AT = 2000
@@ -117,22 +126,87 @@ def _is_value_info(found: Fields) -> bool:
     return found.keys() <= _strings(1, 2, 3, 4) and len(found.get((1, LEN), [])) == 1
 
 
-_TENSOR_DATA = {(4, LEN), (4, FIXED32), (5, LEN), (5, VARINT), (7, LEN), (7, VARINT)} | {
-    *_strings(6, 9, 10, 11, 13),
-    (11, VARINT),
+_STRINGS, _RAW, _OUTSIDE = 6, 9, 13
+_TENSOR_DATA: dict[int, set[int]] = {
+    **{4: {LEN, FIXED32}, 5: {LEN, VARINT}, _STRINGS: {LEN}, 7: {LEN, VARINT}},
+    **{_RAW: {LEN}, 10: {LEN, FIXED64}, 11: {LEN, VARINT}, _OUTSIDE: {LEN}},
 }
+_TENSOR = {(number, wire) for number, wires in _TENSOR_DATA.items() for wire in wires} | {
+    *_strings(1, 8, 12, 16),
+    *((1, VARINT), (2, VARINT), (14, VARINT)),
+}
+_SIZES = {4: 4, _RAW: 1, 10: 8}
+_CUT_OFF = 1000
+"""Elements or bytes of data from which on the rest may lie behind what was read of the file."""
 
 
 def _is_tensor(found: Fields) -> bool:
-    """TensorProto: dims 1, data_type 2, data in 4 to 7, 9 to 11 or 13, name 8."""
+    """TensorProto: dims 1, data_type 2, data in one of 4 to 7, 9 to 11 or 13, name 8.
+
+    A model with one damaged byte has the same few fields; so type, dims and data have to agree.
+    """
     data_type = found.get((2, VARINT), [])
-    allowed = _TENSOR_DATA | _strings(1, 8, 12, 16) | {(1, VARINT), (2, VARINT), (14, VARINT)}
+    names = found.get((8, LEN), [])
+    kinds = {number for number, _ in found} & _TENSOR_DATA.keys()
     return (
-        found.keys() <= allowed
+        found.keys() <= _TENSOR
         and len(data_type) == 1
-        and data_type[0] in range(1, 64)
-        and bool(found.keys() & _TENSOR_DATA)
+        and data_type[0] in DTYPES
+        and len(names) <= 1
+        and _texts(names)
+        and len(kinds) == 1
+        and _fits(found, kinds.pop(), int(data_type[0]), _dims(found))
+        # A model has its graph there.
+        and not any(
+            _all(_read(each).get((1, LEN), []), _is_node) for each in found.get((7, LEN), [])
+        )
     )
+
+
+def _joined(pieces: Sequence[int | bytes]) -> bytes:
+    return b"".join(each for each in pieces if isinstance(each, bytes))
+
+
+def _dims(found: Fields) -> list[int]:
+    dims, value, shift = [int(each) for each in found.get((1, VARINT), [])], 0, 0
+    for byte in _joined(found.get((1, LEN), []))[: 10 * MOST_AXES]:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            dims.append(value)
+            value = shift = 0
+    return dims
+
+
+def _fits(found: Fields, field: int, data_type: int, dims: Sequence[int]) -> bool:
+    """Whether a tensor of this type and these dims has its data in this field, and as much."""
+    if len(dims) > MOST_AXES or max(dims, default=0) >= 1 << 63:
+        return False
+    stub = TensorProto(dims=dims, data_type=data_type)
+    if field == _OUTSIDE:
+        entries = [_read(each) for each in found[field, LEN]]
+        return [b"location"] in [entry.get((1, LEN)) for entry in entries]
+    if field == _RAW:
+        needed = stored_bytes(stub)
+    elif field == FIELD_NUMBERS.get(ELEMENTS_FIELD.get(data_type, "")):
+        needed = stored_elements(stub)
+    else:
+        return False
+    held = _held(found, field)
+    return held == needed or (needed is not None and _CUT_OFF <= held < needed)
+
+
+def _held(found: Fields, field: int) -> int:
+    """Elements in a field of typed data; bytes of raw data."""
+    pieces = [each for wire in _TENSOR_DATA[field] for each in found.get((field, wire), [])]
+    if field == _STRINGS:
+        return len(pieces)
+    packed = _joined(pieces)
+    if field in _SIZES:
+        return len(packed) // _SIZES[field]
+    # Each number ends with a byte below 128.
+    ends = packed.translate(None, bytes(range(128, 256)))
+    return len(ends) + sum(isinstance(each, int) for each in pieces)
 
 
 def _is_sequence(found: Fields) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import json
 import lzma
 import os
@@ -280,6 +281,15 @@ def test_what_keras_exports_needs_no_other_name(tmp_path: Path):
 MODEL = parsed(NET)
 NODE = MODEL.graph.node[0]
 ONES = numpy_helper.from_array(np.ones((2, 3), np.float32), "x")
+
+
+class Packed:
+    """A tensor as protobuf's other dialect writes it."""
+
+    def SerializeToString(self) -> bytes:
+        return field(1, b"\x02\x80\x01") + field(2, 6) + field(5, b"\x01" * 256)
+
+
 MESSAGES = {
     "graph": (MODEL.graph, "GraphProto"),
     "tensor": (ONES, "TensorProto"),
@@ -292,6 +302,14 @@ MESSAGES = {
     "tensor of strings": (helper.make_tensor("x", TensorProto.STRING, [1], [b"a"]), "TensorProto"),
     "tensor of floats": (helper.make_tensor("x", TensorProto.FLOAT, [1], [1.0]), "TensorProto"),
     "tensor of ints": (helper.make_tensor("", TensorProto.INT64, [2], [1, 70000]), "TensorProto"),
+    "tensor with external data": (
+        TensorProto(
+            dims=[3], data_type=1, name="x", data_location=TensorProto.EXTERNAL,
+            external_data=[onnx.StringStringEntryProto(key="location", value="x.bin")],
+        ),
+        "TensorProto",
+    ),
+    "tensor with packed dims": (Packed(), "TensorProto"),
     "sequence": (numpy_helper.from_list([np.ones(3, np.float32)] * 2, "s"), "SequenceProto"),
     "node": (NODE, "NodeProto"),
     "node with attributes": (helper.make_node("Relu", ["a"], ["b"], alpha=1.0), "NodeProto"),
@@ -337,6 +355,65 @@ def test_a_model_is_no_other_message(tmp_path: Path):
     model.producer_name = "a producer"
     model.metadata_props.add(key="k", value="v")
     assert what_message(model.SerializeToString()) is None
+
+
+@pytest.mark.parametrize("ir_version", [7, 8, 10])
+def test_a_model_with_a_damaged_byte_is_no_tensor(ir_version):
+    model = parsed(NET)
+    model.ir_version = ir_version
+    data = model.SerializeToString()
+    assert data.startswith(bytes([8, ir_version, 0x3A]))  # the graph follows
+    for at, value in itertools.product(range(8), range(256)):
+        damaged = data[:at] + bytes([value]) + data[at + 1 :]
+        named = what_message(damaged)
+        assert named is None or "TensorProto" not in named[0], (at, value)
+
+
+INTS = helper.make_tensor("x", TensorProto.INT64, [2], [1, 70000]).SerializeToString()
+NO_TENSORS = {
+    "too few bytes": ONES.SerializeToString().replace(b"\x08\x03", b"\x08\x04", 1),
+    "type unknown": ONES.SerializeToString().replace(b"\x10\x01", b"\x10\x3f", 1),
+    "two kinds of data": ONES.SerializeToString() + field(4, bytes(24)),
+    "two names": ONES.SerializeToString() + field(8, b"y"),
+    "a name of bytes": ONES.SerializeToString().replace(b"B\x01x", b"B\x01\x10", 1),
+    "a dim below 0": field(1, 2**64 - 1) + field(2, 1) + field(9, bytes(24)),
+    "too many dims": field(1, b"\1" * 65) + field(2, 1) + field(9, bytes(4)),
+    "ints of another type": INTS.replace(b"\x10\x07", b"\x10\x06", 1),
+    "too few ints": INTS.replace(b"\x08\x02", b"\x08\x03", 1),
+    "strings as raw data": field(1, 1) + field(2, 8) + field(9, b"a"),
+    "external data nowhere": field(1, 1) + field(2, 1) + field(13, field(1, b"offset")),
+    "a graph": (
+        field(2, 7)
+        + field(1, sum(byte < 128 for byte in MODEL.graph.SerializeToString()))
+        + field(7, MODEL.graph.SerializeToString())
+    ),
+}
+
+
+@pytest.mark.parametrize("data", NO_TENSORS.values(), ids=NO_TENSORS)
+def test_a_tensor_whose_parts_disagree_has_no_name(data):
+    assert what_message(data) is None
+
+
+def test_tensors_of_every_type_are_named():
+    for number in TensorProto.DataType.values():
+        if number == TensorProto.UNDEFINED:
+            continue
+        data: list[object] = [b"s" if number == TensorProto.STRING else 1] * 3000
+        tensor = helper.make_tensor("x", number, [2, 1500], data)
+        named = what_message(tensor.SerializeToString())
+        assert named is not None, number
+        assert "TensorProto" in named[0]
+
+
+def test_tensors_of_onnx_itself_are_named():
+    files = sorted(Path(onnx.__file__).parent.glob("backend/test/data/**/*.pb"))
+    if not files:
+        pytest.skip("this release of onnx ships no test data")
+    for path in files:
+        named = what_message(path.read_bytes())
+        assert named is not None, path
+        assert "TensorProto" in named[0], path
 
 
 PIECES = [
