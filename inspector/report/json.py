@@ -172,9 +172,13 @@ def _block(begin: str, rows: Iterable[str], end: str, indent: str) -> str:
 
 def _compact(value: Any) -> str:
     try:
-        return json.dumps(value, allow_nan=False)
+        return _ENCODER.encode(value)
     except ValueError:
-        return json.dumps(_plain(value), allow_nan=False)
+        return _ENCODER.encode(_plain(value))
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False)
+"""One for all rows: json.dumps makes another for each."""
 
 
 def _plain(value: Any) -> Any:
