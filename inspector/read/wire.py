@@ -9,10 +9,9 @@ file. The data stays where it lies; a field is skipped by its length alone
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import islice
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
@@ -64,6 +63,12 @@ _MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 _FLOAT_DATA, _STRING_DATA, _RAW_DATA, _DOUBLE_DATA = 4, 6, 9, 10
 _DATA_FIELDS = frozenset({_FLOAT_DATA, 5, _STRING_DATA, 7, _RAW_DATA, _DOUBLE_DATA, 11})
 _DOC_STRING = 12
+
+_LISTS = frozenset({7, 8, 9})
+"""Fields of an AttributeProto that repeat: floats, ints, strings."""
+
+_FIRST_FIELDS = 8
+"""How far to look for them: writers put them behind the name, in the order of their numbers."""
 
 _WIDTHS = {_FLOAT_DATA: 4, _DOUBLE_DATA: 8}
 """Bytes of an entry; all others are varints."""
@@ -141,6 +146,8 @@ class _Walk:
         """The message between two bytes, with each large tensor in it made a stub."""
         if depth > DEEPEST:
             raise self._damaged(start, f"lies more than {DEEPEST} messages deep")
+        if name == "AttributeProto" and self._lists(start, end):
+            return self._file.read(start, end - start)
         children = MESSAGES[name]
         parts: list[bytes] = []
         kept_from = start
@@ -159,6 +166,14 @@ class _Walk:
             kept_from = after
         parts.append(self._file.read(kept_from, end - kept_from))
         return b"".join(parts)
+
+    def _lists(self, start: int, end: int) -> bool:
+        """Whether an attribute lists numbers or strings: each is a field, and there are millions.
+
+        Such an attribute holds no tensor; if against the rules it does, that is read with it.
+        """
+        first = islice(self._fields(start, end, -1), _FIRST_FIELDS)
+        return any(number in _LISTS for number, *_ in first)
 
     def _tensor(self, start: int, end: int) -> bytes:
         """A TensorProto whose data, if it has any, is left where it lies."""
@@ -228,7 +243,7 @@ class _Walk:
         Within a group the field that ends it comes last.
         """
         base, data, step = start, b"", _NARROW
-        at, last = start, -1
+        at = start
         while at < end:
             read_to = base + len(data)
             if at + _LONGEST_HEADER > read_to < end:
@@ -268,10 +283,7 @@ class _Walk:
                 raise self._too_many()
             if after - payload > above:
                 yield key >> 3, wire, at, payload, after
-            elif key == last and (run := _runs(key)) and (alike := run.match(data, after - base)):
-                # Numbers that an attribute lists, each a field of its own, by the million.
-                after = base + alike.end()
-            at, last = after, key
+            at = after
 
     def _end_of_group(self, number: int, start: int, end: int) -> int:
         """Where a group ends: an old way to nest, which ONNX never used and parsers skip."""
@@ -308,22 +320,6 @@ class _Walk:
             where=self._where,
             hint="compare its size with the original, and copy or export it again",
         )
-
-
-@cache
-def _runs(key: int) -> re.Pattern[bytes] | None:
-    """What matches number after number of one field that is not packed; None for other fields."""
-    number = _NUMBERS.get(key & 7)
-    if number is None or key >= 128:
-        return None
-    return re.compile(b"(?:" + re.escape(bytes([key])) + number + b")++", re.DOTALL)
-
-
-_NUMBERS = {
-    _VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]",
-    _FIXED32: b".{4}",
-    _FIXED64: b".{8}",
-}
 
 
 def _decoded(data: bytes, at: int) -> tuple[int, int]:

@@ -400,11 +400,12 @@ def test_a_skeleton_with_nothing_left_out_is_the_message(rng: Random, above: int
 
 
 @pytest.mark.usefixtures("walked")
-@pytest.mark.parametrize("kind", ["ints", "floats"])
+@pytest.mark.parametrize("kind", ["ints", "floats", "strings"])
 def test_attributes_of_many_numbers(kind, tmp_path: Path, monkeypatch):
     """ONNX writes each as a field of its own, and a forest of trees has millions of them."""
     monkeypatch.setattr("inspector.read.wire.MOST_FIELDS", 2000)
-    numbers = [*range(100_000)] if kind == "ints" else [*map(float, VALUES)] * 30
+    lists = {"ints": range(100_000), "floats": VALUES.tolist() * 30, "strings": ["a"] * 90_000}
+    numbers = [*lists[kind]]
     node = helper.make_node("A", ["x"], ["y"], domain="d", numbers=numbers, after="end")
     proto = model_of(numpy_helper.from_array(VALUES, "t"), nodes=(node,))
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
