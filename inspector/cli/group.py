@@ -39,7 +39,9 @@ def refuse_mistaken(args: list[str], commands: Iterable[str]) -> None:
             where=first,
             hint=f"did you mean `bninspect {meant}`?",
         )
-    files = [word for word in args if os.path.isfile(word)]
+    # A word behind an option is its value.
+    words = [word for before, word in zip(["", *args], args, strict=False) if before[:1] != "-"]
+    files = [word for word in words if os.path.isfile(word)]
     if len(files) > 1:
         raise UsageError(
             f"{len(files)} files are given, and inspect takes one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,14 +38,16 @@ def asked_tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
     Raises
     ------
     inspector.errors.UsageError
-        One is negative or NaN.
+        One is negative, NaN or infinite: nothing would ever differ.
     """
     if atol is None and rtol is None:
         return None
     found = Tolerance(atol=atol or 0.0, rtol=rtol or 0.0)
     # Written so that NaN fails.
-    if not (found.atol >= 0.0 and found.rtol >= 0.0):
-        raise UsageError("a tolerance is a number of 0 or more", hint="see --atol and --rtol")
+    if not (0.0 <= found.atol < math.inf and 0.0 <= found.rtol < math.inf):
+        raise UsageError(
+            "a tolerance is a number of 0 or more, and not infinite", hint="see --atol and --rtol"
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from inspector.compare.causes import Differences
@@ -37,7 +38,7 @@ def decided(
         outputs=measured.outputs,
         causes=explanation.causes,
         harmless=explanation.harmless,
-        information=(*differences.information, *_limits(measured)),
+        information=(*differences.information, *_limits(measured), *_shared_data(models)),
         norms=differences.norms,
         parameters=differences.parameters,
         explained_to=explanation.explained_to,
@@ -45,6 +46,16 @@ def decided(
         seed=seed,
         batch_sizes=tuple(each.size for each in measured.batches),
     )
+
+
+def _shared_data(models: tuple[Model, Model]) -> tuple[str, ...]:
+    """Two files that read the same data differ in nothing that lies there, whatever it is."""
+    left, right = models
+    shared = sorted(set(left.data_files) & set(right.data_files))
+    if not shared or os.path.realpath(left.path) == os.path.realpath(right.path):
+        return ()
+    files = ", ".join(map(repr, shared[:3])) + (" and more" if shared[3:] else "")
+    return (f"both models read the same data files ({files}): weights there cannot differ",)
 
 
 def _limits(measured: Measured) -> tuple[str, ...]:
@@ -76,7 +87,10 @@ def undecided(
         outputs=(),
         causes=explanation.causes,
         harmless=(),
-        information=differences.information if differences is not None else (),
+        information=(
+            *(differences.information if differences is not None else ()),
+            *_shared_data(models),
+        ),
         norms=differences.norms if differences is not None else (),
         parameters=differences.parameters if differences is not None else None,
         explained_to=None,

@@ -232,8 +232,9 @@ class Weights(Protocol):
 class Model:
     """A model file, opened.
 
-    `missing_data` counts, by location, the tensors whose data file is not there. `notes` say
-    what is against the rules in the file, and how it was read.
+    `missing_data` counts, by location, the tensors whose data file is not there; `data_files` are
+    the real paths of those that are. `notes` say what is against the rules in the file, and how it
+    was read.
     """
 
     path: str
@@ -247,6 +248,7 @@ class Model:
     missing_data: Mapping[str, int]
     weights: Weights = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    data_files: tuple[str, ...] = ()
 
     @property
     def opset(self) -> int:

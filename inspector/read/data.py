@@ -64,6 +64,11 @@ class TensorData:
         self._token = token
         self._embedded = embedded
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The real paths of the data files that were found so far."""
+        return self._folders.found
+
     def check(self, tensor: TensorProto) -> None:
         """Hold the length of a tensor's data against its dims and type, and read none of it.
 

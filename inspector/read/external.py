@@ -19,6 +19,7 @@ from typing import IO
 
 from inspector.errors import UnreadableError, UsageError
 from inspector.read.elements import dtype_name, stored_bytes
+from inspector.read.formats import open_regular
 from inspector.read.protos import TensorProto
 from inspector.read.strings import text
 
@@ -95,6 +96,11 @@ class Folders:
             others=tuple(Path(os.path.realpath(each)) for each in others),
         )
 
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The real paths of the data files that were located so far."""
+        return tuple(sorted({str(each.path) for each in self._found.values()}))
+
     def locate(self, tensor: TensorProto, where: str) -> Extent:
         """Where a tensor's bytes lie, once that is known to be safe.
 
@@ -114,7 +120,7 @@ class Folders:
         found = self._found.get(location)
         if found is None:
             found = self._found[location] = self._file(tensor, location, where)
-        offset, length = _stretch(tensor, fields, found.size, where)
+        offset, length = _stretch(tensor, fields, found, where)
         return Extent(path=found.path, offset=offset, length=length)
 
     def read(self, tensor: TensorProto, where: str) -> bytes:
@@ -177,7 +183,9 @@ class Folders:
             raise _refused(
                 tensor,
                 where,
-                f"its data location {_brief(location)} leads out of the model's folder",
+                f"its data location {_brief(location)} is a link that leads out of the model's "
+                f"folder, to {_brief(str(at_home))}",
+                hint="if you trust it, name the folder it leads to with --external-dir",
             )
         if os.path.exists(at_home):
             return at_home
@@ -256,9 +264,10 @@ def _brief(location: str) -> str:
 
 
 def _stretch(
-    tensor: TensorProto, fields: Mapping[str, str], size: int, where: str
+    tensor: TensorProto, fields: Mapping[str, str], file: _File, where: str
 ) -> tuple[int, int]:
-    """Offset and length of a tensor's data in a file of `size` bytes."""
+    """Offset and length of a tensor's data in its file."""
+    size = file.size
     needed = stored_bytes(tensor)
     offset = _number(tensor, fields, "offset", where) or 0
     length = _number(tensor, fields, "length", where)
@@ -271,9 +280,23 @@ def _stretch(
             tensor,
             where,
             f"bytes {offset:,} to {offset + length:,} lie outside {_brief(fields['location'])} "
-            f"of {size:,} bytes",
+            f"of {size:,} bytes{_why_so_short(file.path)}",
+            hint="copy or download the data file again; from a Git LFS repository, `git lfs pull`",
         )
     return offset, length
+
+
+def _why_so_short(path: Path) -> str:
+    """What a data file is that is shorter than the model says, where its first bytes tell."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(len(_LFS)) or b""
+    except UnreadableError:
+        return ""
+    return ", a Git LFS pointer and not the data itself" if head == _LFS else ""
+
+
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 _MOST_DIGITS = 20

@@ -141,5 +141,6 @@ def _model(weights: ProtoWeights, where: str, size: int) -> Model:
         ),
         missing_data=MappingProxyType(weights.data.missing),
         notes=tuple(converter.notes),
+        data_files=weights.data.files,
         weights=weights,
     )

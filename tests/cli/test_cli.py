@@ -210,6 +210,13 @@ def test_two_files_without_a_command(run, net):
     )
 
 
+def test_the_value_of_an_option_is_no_second_file(run, net, tmp_path):
+    (tmp_path / "data").write_bytes(b"")
+    ran = run(net, "--external-dir", tmp_path / "data")
+    assert ran.code == 2
+    assert "no such folder for external data" in ran.err
+
+
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 @pytest.mark.parametrize("command", [[], ["inspect"], ["compare"], ["export"], ["export", "keras"]])
 def test_help(flag, command, run):

@@ -370,6 +370,24 @@ class TestBroken:
             compare(torch_like(Net()), path)
 
 
+class TestSharedData:
+    def test_two_models_that_read_the_same_data_are_told_so(
+        self, compare: Compare, tmp_path: Path
+    ) -> None:
+        paths = [tmp_path / name / "m.onnx" for name in ("left", "right")]
+        for path in paths:
+            path.parent.mkdir()
+            onnx.save(
+                torch_like(Net()), path, save_as_external_data=True, location="d", size_threshold=0
+            )
+        found = compare(*paths)
+        assert not any("same data files" in each for each in found.information)
+        (tmp_path / "left" / "d").unlink()
+        found = compare(*paths, external_dirs=[tmp_path / "right"])
+        assert any("both models read the same data files" in each for each in found.information)
+        assert compare(paths[1], paths[1]).information == ()
+
+
 class TestFunctions:
     @staticmethod
     def calling(*bodies: list[str]) -> onnx.ModelProto:

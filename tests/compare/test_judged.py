@@ -79,7 +79,7 @@ def test_asked_tolerances_replace_the_floor() -> None:
 def test_bad_tolerances_are_refused() -> None:
     assert asked_tolerance(None, None) is None
     assert asked_tolerance(1e-3, None) == Tolerance(atol=1e-3, rtol=0.0)
-    for pair in ((-1.0, None), (None, float("nan"))):
+    for pair in ((-1.0, None), (None, float("nan")), (float("inf"), None)):
         with pytest.raises(UsageError):
             asked_tolerance(*pair)
 

@@ -251,6 +251,16 @@ def test_a_model_that_links_to_a_folder_opens_nothing_below_it(tmp_path: Path):
     assert "leads out" in refused(tmp_path / "snapshot" / "m.onnx")
 
 
+def test_a_data_file_that_is_a_pointer_or_cut_off(tmp_path: Path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 16\n"
+    proto = external(offset=100)
+    said = refused(saved(tmp_path, proto, pointer))
+    assert f"of {len(pointer)} bytes, a Git LFS pointer and not the data itself; " in said
+    assert "`git lfs pull`" in said
+    said = refused(saved(tmp_path, proto, b"x" * 65))
+    assert "of 65 bytes; copy or download the data file again" in said
+
+
 def test_many_missing_files_are_one_message(tmp_path: Path):
     proto = external()
     for at in range(40):
