@@ -103,7 +103,7 @@ def _write(text: str, stream: TextIO) -> None:
     except OSError:
         # The buffer still holds it, and Python flushes once more on its way out
         # (https://docs.python.org/3/library/signal.html#note-on-sigpipe).
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # a stream without a file of its own, as in tests
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
@@ -131,7 +131,7 @@ def _blocking(stream: TextIO) -> Iterator[None]:
         yield
     finally:
         # Whoever else has this pipe or terminal open finds it as it was.
-        with suppress(OSError):
+        with suppress(OSError):  # closed meanwhile: there is nothing to put back
             os.set_blocking(number, False)
 
 

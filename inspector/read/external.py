@@ -19,7 +19,8 @@ from typing import IO
 
 from inspector.errors import UnreadableError, UsageError
 from inspector.read.elements import dtype_name, stored_bytes
-from inspector.read.formats import open_regular
+from inspector.read.formats import HEAD, open_regular
+from inspector.read.plaintext import decoded, name_pointer
 from inspector.read.protos import TensorProto
 from inspector.read.strings import text
 
@@ -276,27 +277,28 @@ def _stretch(
     if needed is not None and length != needed:
         raise _refused(tensor, where, f"it takes {needed:,} bytes, and its data has {length:,}")
     if length < 0 or offset + length > size:
+        what, hint = _why_so_short(file.path)
         raise _refused(
             tensor,
             where,
             f"bytes {offset:,} to {offset + length:,} lie outside {_brief(fields['location'])} "
-            f"of {size:,} bytes{_why_so_short(file.path)}",
-            hint="copy or download the data file again; from a Git LFS repository, `git lfs pull`",
+            f"of {size:,} bytes{what}",
+            hint=hint,
         )
     return offset, length
 
 
-def _why_so_short(path: Path) -> str:
-    """What a data file is that is shorter than the model says, where its first bytes tell."""
+def _why_so_short(path: Path) -> tuple[str, str]:
+    """What a data file is that is shorter than the model says, and what to do about it."""
+    again = "copy or download the data file again"
     try:
         with open_regular(path) as file:
-            head = file.read(len(_LFS)) or b""
+            head = file.read(HEAD) or b""
     except UnreadableError:
-        return ""
-    return ", a Git LFS pointer and not the data itself" if head == _LFS else ""
-
-
-_LFS = b"version https://git-lfs.github.com/spec/"
+        return "", again
+    text = decoded(head, whole=len(head) < HEAD)
+    pointer = name_pointer(text, of="data") if text is not None else None
+    return (f", which is {pointer[0]}", pointer[1]) if pointer else ("", again)
 
 
 _MOST_DIGITS = 20

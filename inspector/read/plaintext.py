@@ -63,15 +63,15 @@ def onnx_text(text: str) -> str | None:
     return None
 
 
-def name_pointer(text: str) -> tuple[str, str] | None:
-    """What stands in a file's place: a pointer to it, or a page about it."""
+def name_pointer(text: str, of: str = "model") -> tuple[str, str] | None:
+    """What stands in a file's place, `of` being what it should be: a pointer to it, or a page."""
     if text.startswith("version https://git-lfs.github.com/spec/"):
         size = _LFS_SIZE.search(text)
         real = f" ({int(size[1]):,} bytes)" if size else ""
-        what = f"a Git LFS pointer, not the model itself{real}"
+        what = f"a Git LFS pointer, not the {of} itself{real}"
         return what, "run `git lfs pull` in its repository"
     if text.startswith("/annex/objects/"):
-        return "a git-annex pointer, not the model itself", "run `git annex get` in its repository"
+        return f"a git-annex pointer, not the {of} itself", "run `git annex get` in its repository"
     begin = text.lstrip()[:512].lower()
     if begin.startswith(("<!doctype html", "<html")) or (
         begin.startswith(("<?xml", "<!--")) and "<html" in begin

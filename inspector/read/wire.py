@@ -17,6 +17,7 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 
 from inspector.errors import UnreadableError
+from inspector.read.fields import END, FIXED32, FIXED64, GROUP, LEN, VARINT
 from inspector.read.protos import TensorProto
 
 KEPT_WHOLE = 4096
@@ -75,8 +76,6 @@ _WIDTHS = {_FLOAT_DATA: 4, _DOUBLE_DATA: 8}
 
 _CONTINUED = bytes(range(128, 256))
 """Bytes after which a varint goes on."""
-
-_VARINT, _FIXED64, _LENGTH, _GROUP, _END_GROUP, _FIXED32 = 0, 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +153,7 @@ class _Walk:
         found = self._fields(start, end, self._above, top=depth == 1)
         for number, wire, at, payload, after in found:
             child = children.get(number)
-            if child is None or wire != _LENGTH:
+            if child is None or wire != LEN:
                 continue
             parts.append(self._file.read(kept_from, at - kept_from))
             inner = (
@@ -162,7 +161,7 @@ class _Walk:
                 if child == _TENSOR
                 else self.message(child, payload, after, depth=depth + 1)
             )
-            parts += (_varint(number << 3 | _LENGTH), _varint(len(inner)), inner)
+            parts += (_varint(number << 3 | LEN), _varint(len(inner)), inner)
             kept_from = after
         parts.append(self._file.read(kept_from, end - kept_from))
         return b"".join(parts)
@@ -181,7 +180,7 @@ class _Walk:
         data: list[tuple[int, int, int]] = []
         for number, wire, at, payload, after in self._fields(start, end, -1):
             if number in _DATA_FIELDS:
-                if wire != _LENGTH or number == _STRING_DATA:
+                if wire != LEN or number == _STRING_DATA:
                     # A field an element: the official parser is a hundred times faster at these.
                     return self._file.read(start, end - start)
                 data.append((number, payload, after))
@@ -252,20 +251,20 @@ class _Walk:
             try:
                 key, payload = _decoded(data, at - base)
                 wire = key & 7
-                if wire == _LENGTH:
+                if wire == LEN:
                     length, payload = _decoded(data, payload)
                     payload += base
                     after = payload + length
-                elif wire == _VARINT:
+                elif wire == VARINT:
                     payload += base
                     after = base + _decoded(data, payload - base)[1]
-                elif wire in (_FIXED32, _FIXED64):
+                elif wire in (FIXED32, FIXED64):
                     payload += base
-                    after = payload + (4 if wire == _FIXED32 else 8)
-                elif wire == _GROUP:
+                    after = payload + (4 if wire == FIXED32 else 8)
+                elif wire == GROUP:
                     payload += base
                     after = self._end_of_group(key >> 3, payload, end)
-                elif wire == _END_GROUP and in_group:
+                elif wire == END and in_group:
                     yield key >> 3, wire, at, base + payload, base + payload
                     return
                 else:
@@ -291,7 +290,7 @@ class _Walk:
         if self._groups > DEEPEST:
             raise self._damaged(start, f"lies more than {DEEPEST} messages deep")
         for inner, wire, at, _, after in self._fields(start, end, -1, in_group=True):
-            if wire == _END_GROUP:
+            if wire == END:
                 if inner != number:
                     raise self._damaged(at, "ends a group that did not begin")
                 self._groups -= 1

@@ -108,7 +108,7 @@ class Target:
             self._load(outcome)
         except FindingError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever is no InspectorError is what is looked for
             raise FindingError(_kind(error), traceback.format_exc(limit=-6)) from error
         # A peak below that of an earlier input goes unseen here; the limit of the address space
         # does not depend on it.

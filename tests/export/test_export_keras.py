@@ -14,8 +14,8 @@ from inspector.facts.count import Role
 from inspector.facts.manifest import KEY, Manifest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-keras = pytest.importorskip("keras")
-pytest.importorskip("tf2onnx")
+keras = pytest.importorskip("keras", reason="this export needs it")
+pytest.importorskip("tf2onnx", reason="this export needs it")
 L = keras.layers
 
 

@@ -13,8 +13,8 @@ import pytest
 from inspector.export import export_keras, export_torch, source
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-pytest.importorskip("tf2onnx")
-pytest.importorskip("onnxscript")
+pytest.importorskip("tf2onnx", reason="this export needs it")
+pytest.importorskip("onnxscript", reason="this export needs it")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from inspector.export import export_torch
 from inspector.facts.count import Role
 from inspector.facts.manifest import KEY, Manifest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("onnxscript")
+torch = pytest.importorskip("torch", reason="this export needs it")
+pytest.importorskip("onnxscript", reason="this export needs it")
 nn = torch.nn
 Image = (1, 3, 8, 8)
 

@@ -128,8 +128,8 @@ def without_measurements(path: Path) -> bytes:
 
 
 def test_the_data_folder_is_up_to_date(script: Any, tmp_path: Path) -> None:
-    pytest.importorskip("tf2onnx")
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("tf2onnx", reason="this export needs it")
+    pytest.importorskip("onnxscript", reason="this export needs it")
     script.write(tmp_path)
     for name in script.names():
         made = onnx.load(str(tmp_path / name))

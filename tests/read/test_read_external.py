@@ -255,7 +255,7 @@ def test_a_data_file_that_is_a_pointer_or_cut_off(tmp_path: Path):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 16\n"
     proto = external(offset=100)
     said = refused(saved(tmp_path, proto, pointer))
-    assert f"of {len(pointer)} bytes, a Git LFS pointer and not the data itself; " in said
+    assert f"of {len(pointer)} bytes, which is a Git LFS pointer, not the data itself" in said
     assert "`git lfs pull`" in said
     said = refused(saved(tmp_path, proto, b"x" * 65))
     assert "of 65 bytes; copy or download the data file again" in said

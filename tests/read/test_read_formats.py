@@ -757,7 +757,7 @@ def test_text_forms_under_another_name_are_named(extension, tmp_path: Path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_files_of_pytorch(tmp_path: Path):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="its own writer makes the samples")
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2)).eval()
     shown = torch.zeros(1, 1, 2, 2)
     torch.save(module.state_dict(), tmp_path / "new.pt")
@@ -775,8 +775,8 @@ def test_files_of_pytorch(tmp_path: Path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_files_of_keras_and_tensorflow(tmp_path: Path):
-    keras = pytest.importorskip("keras")
-    tensorflow = pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras", reason="its own writer makes the samples")
+    tensorflow = pytest.importorskip("tensorflow", reason="its own writer makes the samples")
     model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.BatchNormalization()])
     model.save(tmp_path / "m.keras")
     model.save(tmp_path / "m.h5")
