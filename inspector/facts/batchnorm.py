@@ -47,15 +47,41 @@ class Origin(StrEnum):
     ABSENT = "absent"
 
 
+class Confidence(StrEnum):
+    """How sure it is that something is, or was, a BatchNorm."""
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    POSSIBLE = "possible"
+
+
 @fact(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One of scale, bias, mean and var: shape [C]. `tensor` is None where certainty is LOST."""
+    """One of scale, bias, mean and var: shape [C]. `tensor` is None where certainty is LOST.
+
+    `reason` says why it is lost, or how it was recovered. `stored` is the tensor in the file whose
+    values these are, where arithmetic or a cast stands between.
+    """
 
     value: str
     certainty: Certainty
     origin: Origin
     tensor: Tensor | None
     reason: str = ""
+    stored: Tensor | None = None
+
+
+@fact(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operator of an affine map, `Add`, `Sub`, `Mul` or `Div`, and its constant operand.
+
+    `tensor` has one element or one for each channel; `reversed` says that it is the first operand.
+    """
+
+    op_type: str
+    value: str
+    tensor: Tensor
+    reversed: bool = False
 
 
 DEFAULT_EPSILON = 9.999999747378752e-06  # float32(1e-5), the default in every opset
@@ -94,8 +120,27 @@ def _torch_momentum(momentum: float) -> float:
 class BatchNorm:
     """One BatchNorm; (`scope`, `name`) is unique within its model.
 
-    `momentum` follows ONNX and Keras: the share of the old statistic that is kept. PyTorch
-    writes one minus this. `momentum_stated` is False where the file leaves it to the default.
+    Attributes
+    ----------
+    epsilon, momentum
+        None where the file does not tell them. Momentum follows ONNX and Keras: the share of the
+        old statistic that is kept; PyTorch writes one minus this. `momentum_stated` is False where
+        it is left to ONNX's default.
+    after, before
+        The operators next to it, seen through Identity, Cast, Transpose and Reshape.
+    foldable_into, obstacle
+        The Conv, ConvTranspose or Gemm that could take it in; else why none can.
+    axis
+        The axis of the channels; counted from the last one, which is -1, where it was told by
+        the constants of arithmetic.
+    op_type
+        Of the node that is the BatchNorm; empty where several are.
+    nodes
+        The arithmetic that it was found in, in its order; empty where one node is the BatchNorm.
+    steps
+        The affine map where it is all that is left: ``y = slope · x + intercept``.
+    evidence
+        What says that arithmetic is, or was, a BatchNorm.
     """
 
     name: str
@@ -106,19 +151,26 @@ class BatchNorm:
     bias: Parameter
     mean: Parameter
     var: Parameter
-    epsilon: float
-    momentum: float
+    epsilon: float | None
+    momentum: float | None
     momentum_stated: bool
     training: bool
     after: tuple[str, ...]
     before: tuple[str, ...]
     foldable_into: str | None
     output: str
+    obstacle: str = ""
+    axis: int = 1
+    op_type: str = "BatchNormalization"
+    nodes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    evidence: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
-    def torch_momentum(self) -> float:
+    def torch_momentum(self) -> float | None:
         """The same momentum as PyTorch writes it, free of float32 noise (0.9 gives 0.1)."""
-        return _torch_momentum(self.momentum)
+        return None if self.momentum is None else _torch_momentum(self.momentum)
 
     @property
     def parameters(self) -> tuple[tuple[str, Parameter], ...]:
@@ -153,7 +205,57 @@ class BatchNormValues:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """A per-channel affine map that nothing but its form connects with a BatchNorm."""
+
+    name: str
+    scope: Scope
+    channels: int
+    axis: int
+    nodes: tuple[str, ...]
+    steps: tuple[Step, ...]
+    after: tuple[str, ...]
+    before: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookalike:
+    """What could be taken for a BatchNorm and is none: `kind` names it, `why` tells by what."""
+
+    name: str
+    scope: Scope
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldedEvidence:
+    """An operator that probably swallowed a BatchNorm."""
+
+    name: str
+    scope: Scope
+    op_type: str
+    channels: int
+    confidence: Confidence
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """How many operators that BatchNorms are folded into there are, and how many have a bias."""
+
+    op_type: str
+    count: int
+    with_bias: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Norms:
-    """Every BatchNorm of a model, in the order of the file, outer scopes first."""
+    """Every BatchNorm of a model in the file's order, outer scopes first; and what is none."""
 
     batchnorms: tuple[BatchNorm, ...]
+    affines: tuple[Affine, ...] = ()
+    lookalikes: tuple[Lookalike, ...] = ()
+    folded: tuple[FoldedEvidence, ...] = ()
+    linear: tuple[Linear, ...] = ()

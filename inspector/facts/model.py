@@ -29,11 +29,12 @@ FLOAT_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 class Storage(StrEnum):
-    """Where the model file keeps a tensor."""
+    """Where the model file keeps a tensor; `NOWHERE` if its values follow from others."""
 
     INITIALIZER = "initializer"
     SPARSE_INITIALIZER = "sparse initializer"
     ATTRIBUTE = "attribute"
+    NOWHERE = "computed from constants"
 
 
 @fact(frozen=True, slots=True, kw_only=True)
@@ -218,6 +219,9 @@ class Weights(Protocol):
             The stored bytes do not make such a tensor, or the data file cannot be read.
         """
 
+    def keep(self, name: str, values: NDArray[Any]) -> Tensor:
+        """A tensor of values that were computed from the file's constants, to be loaded again."""
+
     def load_together(self, tensors: Sequence[Tensor]) -> NDArray[Any]:
         """Values of tensors of one dtype and the same dims, stacked: [len(tensors), *dims].
 
@@ -225,6 +229,21 @@ class Weights(Protocol):
         ------
         inspector.errors.UnreadableError
             See `load`.
+        """
+
+
+class Evaluator(Protocol):
+    """Computes what a node gives on constants, by the operators' definition."""
+
+    def run(
+        self, node: Node, inputs: Sequence[NDArray[Any] | None], opset: int
+    ) -> Sequence[NDArray[Any]]:
+        """The outputs of one node of the standard domain; None stands for an absent input.
+
+        Raises
+        ------
+        inspector.errors.UnreadableError
+            The operator cannot be computed on these inputs, or the result is no array.
         """
 
 
@@ -247,6 +266,7 @@ class Model:
     metadata: Mapping[str, str]
     missing_data: Mapping[str, int]
     weights: Weights = field(repr=False, compare=False)
+    evaluator: Evaluator = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
     data_files: tuple[str, ...] = ()
 

@@ -13,6 +13,7 @@ from inspector.errors import UnreadableError
 from inspector.facts.model import Model, function_name
 from inspector.read.convert import Converter, opsets
 from inspector.read.data import MESSAGE_LIMIT, TensorData
+from inspector.read.evaluate import ReferenceEvaluation
 from inspector.read.external import Folders
 from inspector.read.formats import HEAD, check_head
 from inspector.read.protos import ModelProto
@@ -143,4 +144,5 @@ def _model(weights: ProtoWeights, where: str, size: int) -> Model:
         notes=tuple(converter.notes),
         data_files=weights.data.files,
         weights=weights,
+        evaluator=ReferenceEvaluation(weights),
     )

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from inspector.errors import UnreadableError
-from inspector.facts.model import Tensor
+from inspector.facts.model import Storage, Tensor
 from inspector.read.data import TensorData, is_outside
 from inspector.read.elements import BITS, PLAIN, check_dims
 from inspector.read.protos import ModelProto, SparseTensorProto, TensorProto
@@ -38,6 +38,7 @@ class ProtoWeights:
         self.proto = proto
         self.data = data
         self._tensors: list[TensorProto | SparseTensorProto] = []
+        self._kept: list[NDArray[Any]] = []
 
     def add(self, tensor: TensorProto, dims: Sequence[int], number: int) -> int:
         """Take a tensor in and return its key. Dims and type are its own, read already.
@@ -63,8 +64,21 @@ class ProtoWeights:
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
+    def keep(self, name: str, values: NDArray[Any]) -> Tensor:
+        """See `inspector.facts.model.Weights`."""
+        self._kept.append(values)
+        return Tensor(
+            name=name,
+            dtype=values.dtype.name,
+            dims=values.shape,
+            storage=Storage.NOWHERE,
+            key=-len(self._kept),
+        )
+
     def load(self, tensor: Tensor) -> NDArray[Any]:
         """See `inspector.facts.model.Weights`."""
+        if tensor.key < 0:
+            return self._kept[-tensor.key - 1]
         stored = self._tensors[tensor.key]
         try:
             if isinstance(stored, SparseTensorProto):
@@ -86,6 +100,8 @@ class ProtoWeights:
         import numpy as np
 
         dims = tensors[0].dims
+        if any(each.key < 0 for each in tensors):
+            return np.stack([self.load(each) for each in tensors])
         stored = [self._tensors[each.key] for each in tensors]
         plain = PLAIN.get(stored[0].data_type) if isinstance(stored[0], TensorProto) else None
         if plain is not None and not any(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from math import prod
 
 from inspector.facts.batchnorm import (
@@ -12,51 +10,46 @@ from inspector.facts.batchnorm import (
     BatchNorm,
     Certainty,
     Form,
-    Norms,
     Origin,
     Parameter,
     is_training,
 )
-from inspector.facts.model import Model, Node, Scope
+from inspector.facts.model import Node
+from inspector.recognise.around import after, before, fold_target
 from inspector.recognise.place import Place
-from inspector.recognise.scopes import places
 
-_FOLDS_INTO = ("Conv", "ConvTranspose", "Gemm")
+_FED = frozenset({Origin.GRAPH_INPUT, Origin.COMPUTED, Origin.ABSENT})
 
 
-def find_batchnorms(model: Model) -> Norms:
-    """Every BatchNormalization node of every scope, with its parameters traced to where they lie.
+def is_native(node: Node) -> bool:
+    """Whether a node is a BatchNorm by its operator.
 
-    A function's body is reported once for each call, with that call's arguments.
-
-    Raises
-    ------
-    inspector.errors.UnreadableError
-        The model's functions call each other in a circle.
+    ONNX Runtime's training graphs write the standard one's internals out: BatchNormInternal
+    (https://github.com/microsoft/onnxruntime/blob/main/orttraining/orttraining/core/graph/training_op_defs.cc).
     """
-    found = [
-        (node, place)
-        for place in places(model)
-        for node in place.nodes
-        if node.op_type == "BatchNormalization" and node.is_standard
-    ]
-    names = _unique_names(found)
-    return Norms(
-        batchnorms=tuple([_batchnorm(*each, name) for each, name in zip(found, names, strict=True)])
-    )
+    if node.op_type == "BatchNormalization":
+        return node.is_standard
+    return node.op_type == "BatchNormInternal" and node.domain == "com.microsoft"
 
 
-def _batchnorm(node: Node, place: Place, name: str) -> BatchNorm:
+def native(node: Node, place: Place, name: str) -> BatchNorm:
+    """The neutral form of a node that `is_native`."""
     scale, bias, mean, var = [_parameter(node.input(at), place) for at in (1, 2, 3, 4)]
-    lost = None in (scale.tensor, bias.tensor, mean.tensor, var.tensor)
-    producer = place.producer(node.input(0))
-    training = is_training(node, place.opset)
-    channels = _channels(scale, bias, mean, var)
+    parameters = (scale, bias, mean, var)
+    fed = any(each.tensor is None and each.origin in _FED for each in parameters)
+    internal = node.op_type == "BatchNormInternal"
+    training = internal or is_training(node, place.opset)
+    each_place = place.opset < 9 and node.int_attribute("spatial", 1) == 0
+    value = node.input(0)
+    into, obstacle = None, _unfoldable(parameters, training, each_place)
+    if not obstacle:
+        into, obstacle = fold_target(value, place)
+    output = node.outputs[0] if node.outputs else ""
     return BatchNorm(
         name=name,
         scope=place.scope,
-        form=Form.RUNTIME if lost else Form.NATIVE,
-        channels=channels,
+        form=Form.RUNTIME if fed else Form.NATIVE,
+        channels=_channels(*parameters),
         scale=scale,
         bias=bias,
         mean=mean,
@@ -65,27 +58,52 @@ def _batchnorm(node: Node, place: Place, name: str) -> BatchNorm:
         momentum=node.float_attribute("momentum", DEFAULT_MOMENTUM),
         momentum_stated="momentum" in node.attributes,
         training=training,
-        after=_after(node, producer, place),
-        before=_before(node, place),
-        foldable_into=None if training or lost or channels is None else _foldable(node, place),
-        output=node.outputs[0] if node.outputs else "",
+        after=after(value, place),
+        before=before(output, place),
+        foldable_into=into,
+        obstacle=obstacle,
+        output=output,
+        op_type=node.op_type,
+        remarks=_SPATIAL if each_place else (),
     )
+
+
+_SPATIAL = ("spatial = 0: it normalises each place of the input by itself, not each channel",)
+
+
+def _unfoldable(parameters: tuple[Parameter, ...], training: bool, each_place: bool) -> str:
+    """What keeps a BatchNorm from being folded into anything, wherever it stands."""
+    if training:
+        return "it normalises by the batch"
+    if each_place:
+        return "it has statistics for each place of the input"
+    if any(each.tensor is None for each in parameters):
+        return "not all of its parameters are in the file"
+    if any(each.origin is Origin.OVERRIDABLE for each in parameters):
+        return "its parameters may be fed as inputs"
+    if _channels(*parameters) is None:
+        return "its parameters disagree about the number of channels"
+    return ""
 
 
 def _parameter(value: str, place: Place) -> Parameter:
     tensor, origin, reason = place.initializer(value), Origin.INITIALIZER, ""
+    certainty = Certainty.EXACT
     if tensor is None:
         binding = place.binding(value)
         tensor, origin, reason = binding.tensor, binding.origin, binding.reason
+        if binding.arithmetic:
+            certainty = Certainty.RECOVERED
+            reason = f"computed from constants by {', '.join(binding.arithmetic)}"
     if tensor is not None and not tensor.is_float:
         reason = f"stored as {tensor.dtype}, which no BatchNormalization takes"
         tensor = None
     return Parameter(
         value=value,
-        certainty=Certainty.LOST if tensor is None else Certainty.EXACT,
+        certainty=Certainty.LOST if tensor is None else certainty,
         origin=origin,
         tensor=tensor,
-        reason=reason if tensor is None else "",
+        reason=reason,
     )
 
 
@@ -94,62 +112,3 @@ def _channels(*parameters: Parameter) -> int | None:
     dims = {each.tensor.dims for each in parameters if each.tensor is not None}
     sizes = {prod(each) for each in dims}
     return sizes.pop() if len(sizes) == 1 else None
-
-
-def _after(node: Node, producer: Node | None, place: Place) -> tuple[str, ...]:
-    if producer is not None:
-        return (producer.op_type,)
-    return ("input",) if place.is_input(node.input(0)) else ()
-
-
-def _before(node: Node, place: Place) -> tuple[str, ...]:
-    if not node.outputs:
-        return ()
-    users = [each.op_type for each in place.consumers(node.outputs[0])]
-    if node.outputs[0] in place.outputs:
-        users.append("output")
-    return tuple(dict.fromkeys(users)) if len(users) > 1 else tuple(users)
-
-
-def _foldable(node: Node, place: Place) -> str | None:
-    """The operator in front whose weights could take this BatchNorm in, if there is one."""
-    value = node.input(0)
-    producer = place.producer(value)
-    if producer is None or producer.op_type not in _FOLDS_INTO or not producer.is_standard:
-        return None
-    # Whoever else reads the operator's output would see the folded weights too.
-    alone = place.is_local(value) and len(place.consumers(value)) == 1
-    if not alone or value in place.outputs:
-        return None
-    bias = producer.input(2)
-    fixed = _is_fixed(producer.input(1), place) and (not bias or _is_fixed(bias, place))
-    return producer.label if fixed else None
-
-
-def _is_fixed(value: str, place: Place) -> bool:
-    """Whether the file holds the numbers behind `value` and nobody can feed others."""
-    if place.initializer(value) is not None:
-        return True
-    binding = place.binding(value)
-    return binding.tensor is not None and binding.origin is not Origin.OVERRIDABLE
-
-
-def _unique_names(found: Sequence[tuple[Node, Place]]) -> list[str]:
-    """Names that are unique within their scopes: by the output where they repeat, else numbered."""
-    own = [(place.scope, node.label or node.op_type) for node, place in found]
-    times = Counter(own)
-    taken = {key for key, count in times.items() if count == 1}
-    tried: dict[tuple[Scope, str], int] = {}
-    names = []
-    for (node, _), (scope, called) in zip(found, own, strict=True):
-        name = called
-        if times[scope, called] > 1:
-            base = name = f"{called} ({node.outputs[0] if node.outputs else ''})"
-            again = tried.get((scope, base), 1)
-            while (scope, name) in taken:
-                again += 1
-                name = f"{base} #{again}"
-            tried[scope, base] = again
-            taken.add((scope, name))
-        names.append(name)
-    return names

@@ -8,17 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from inspector.facts.batchnorm import Origin
-from inspector.facts.fact import fact
 from inspector.facts.model import Graph, Node, Scope, Tensor, Wiring
-
-
-@fact(frozen=True, slots=True, kw_only=True)
-class Binding:
-    """What a name stands for. `tensor` is known where the values are stored in the file."""
-
-    origin: Origin
-    tensor: Tensor | None
-    reason: str = ""
+from inspector.recognise.binding import ABSENT, Binding, computed
+from inspector.recognise.chains import Chains, may_compute, recipe_for
 
 
 class Place:
@@ -29,9 +21,8 @@ class Place:
     tensors
         Initializers by name.
     bound
-        Other names that no node here computes: graph inputs, arguments of a function's call.
-    overridable
-        Initializers that are graph inputs as well.
+        Names that are fed: graph inputs, arguments of a function's call. An initializer that is
+        among them may be overridden.
     """
 
     def __init__(
@@ -44,7 +35,7 @@ class Place:
         bound: Mapping[str, Binding],
         outputs: Sequence[str],
         parent: Place | None,
-        overridable: frozenset[str] = frozenset(),
+        chains: Chains,
     ) -> None:
         self.scope = scope
         self.nodes = wiring.nodes
@@ -53,10 +44,12 @@ class Place:
         self.parent = parent
         self.outputs = frozenset(outputs)
         self._tensors = tensors
-        self._overridable = overridable
+        self._overridable = bound.keys() & tensors.keys()
         self._constants = _constants(wiring.holding)
         self._bound = bound
         self._producers = wiring.producers
+        self.chains = chains
+        self._sources: dict[str, Binding] = {}
         self._capturing: dict[str, list[Node]] = {}
         for node in wiring.nesting:
             for name in dict.fromkeys(captured(node)):
@@ -97,21 +90,68 @@ class Place:
         return None if value in self._overridable else self._tensors.get(value)
 
     def binding(self, value: str) -> Binding:
-        """What `value` stands for here, following Identity and the scopes around."""
+        """What `value` stands for here, computed where it follows from constants."""
+        return self.chains.settled(self.source(value))
+
+    def source(self, value: str) -> Binding:
+        """What `value` stands for here, with nothing computed yet."""
         if not value:
-            return _ABSENT
-        seen: set[tuple[int, str]] = set()
-        place = self._home(value)
-        while place is not None:
-            if (stored := place._stored(value)) is not None:
-                return stored
-            node = place._producers[value]
-            if not (node.op_type == "Identity" and node.is_standard) or (id(place), value) in seen:
-                return _computed(node)
-            seen.add((id(place), value))
-            value = node.input(0)
-            place = place._home(value)
-        return Binding(origin=Origin.ABSENT, tensor=None, reason=f"nothing computes {value!r}")
+            return ABSENT
+        home = self._home(value)
+        if home is None:
+            return Binding(origin=Origin.ABSENT, tensor=None, reason=f"nothing computes {value!r}")
+        return home._known(value) or home._traced(value)
+
+    def _known(self, value: str) -> Binding | None:
+        return self._stored(value) or self._sources.get(value)
+
+    def _traced(self, value: str) -> Binding:
+        """What a node here computes, from what its inputs stand for.
+
+        Chains may be long: no recursion. Whoever waits for itself stands in a circle.
+        """
+        pending: list[tuple[Place, str]] = [(self, value)]
+        entered: set[tuple[int, str]] = set()
+        while pending:
+            place, name = pending[-1]
+            if place._known(name) is not None:
+                pending.pop()
+                continue
+            node = place._producers[name]
+            entered.add((id(place), name))
+            waiting = place._waiting(node) if may_compute(node) else None
+            if waiting is None or any((id(home), each) in entered for home, each in waiting):
+                place._sources[name] = computed(node)
+            elif waiting:
+                pending += waiting
+            else:
+                inputs = [place._input(each) for each in node.inputs]
+                place._sources[name] = recipe_for(node, inputs, place.opset, name)
+        return self._sources[value]
+
+    def _waiting(self, node: Node) -> list[tuple[Place, str]] | None:
+        """The inputs of a node that are not known yet; None where one is known to be no constant.
+
+        Identity passes on whatever it gets, the reason included.
+        """
+        waiting = []
+        for name in node.inputs:
+            if not name:
+                continue
+            home = self._home(name)
+            if home is None:
+                return None
+            known = home._known(name)
+            if known is None:
+                waiting.append((home, name))
+            elif not known.is_constant and node.op_type != "Identity":
+                return None
+        return waiting
+
+    def _input(self, value: str) -> Binding | None:
+        """What an input of a node here stands for, if it is not left out and known already."""
+        home = self._home(value) if value else None
+        return home._known(value) if home is not None else None
 
     def _stored(self, value: str) -> Binding | None:
         """What `value` stands for where no node of this scope has to compute it."""
@@ -161,12 +201,3 @@ def subgraphs(node: Node) -> Iterator[Graph]:
         for each in value if isinstance(value, tuple) else (value,):
             if isinstance(each, Graph):
                 yield each
-
-
-def _computed(node: Node) -> Binding:
-    return Binding(
-        origin=Origin.COMPUTED, tensor=None, reason=f"computed by {node.op_type} at run time"
-    )
-
-
-_ABSENT = Binding(origin=Origin.ABSENT, tensor=None, reason="not given")

@@ -6,13 +6,16 @@ A subgraph sees the values of the graphs around it; a function sees its argument
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Graph, Model, Node, Scope, Wiring, function_name
 from inspector.recognise.attributes import called
-from inspector.recognise.place import Binding, Place, subgraphs
+from inspector.recognise.binding import Binding
+from inspector.recognise.chains import Chains
+from inspector.recognise.place import Place, subgraphs
 
 MOST_SCOPES = 10_000
 """Functions that call functions twice each unfold into millions; no real model comes near."""
@@ -30,7 +33,7 @@ def places(model: Model) -> Iterator[Place]:
         Functions call each other in a circle or unfold beyond `MOST_SCOPES`.
     """
     _check_circles(model)
-    main = _graph_place(model.graph, (), model.opsets, None, overridable=model.ir_version >= 4)
+    main = _main_place(model)
     pending = deque([main])
     scopes = unfolded = 0
     while pending:
@@ -123,11 +126,11 @@ def _inner(model: Model, place: Place, node: Node, label: str) -> Iterator[Place
         for index, graph in enumerate(graphs):
             if isinstance(graph, Graph):
                 part = f"{label}.{name}" + (f"[{index}]" if isinstance(value, tuple) else "")
-                yield _graph_place(graph, (*place.scope, part), place.opsets, place)
+                yield _graph_place(graph, (*place.scope, part), place)
     function = model.function(node)
     if function is not None:
         bound = {
-            inner: _as_argument(place.binding(node.input(position)))
+            inner: _as_argument(place.source(node.input(position)))
             for position, inner in enumerate(function.inputs)
         }
         nodes = called(function, node)
@@ -139,33 +142,46 @@ def _inner(model: Model, place: Place, node: Node, label: str) -> Iterator[Place
             bound=bound,
             outputs=function.outputs,
             parent=None,
+            chains=place.chains,
         )
 
 
-def _graph_place(
-    graph: Graph,
-    scope: Scope,
-    opsets: Mapping[str, int],
-    parent: Place | None,
-    *,
-    overridable: bool = False,
-) -> Place:
-    inputs = {value.name: _GRAPH_INPUT for value in graph.inputs}
+def _main_place(model: Model) -> Place:
+    graph = model.graph
+    # Before IR version 4 every initializer had to be listed as an input, and none was one.
+    fixed = graph.initializers.keys() if model.ir_version < 4 else ()
+    return Place(
+        scope=(),
+        wiring=graph.wiring,
+        opsets=model.opsets,
+        tensors=graph.initializers,
+        bound={value.name: _GRAPH_INPUT for value in graph.inputs if value.name not in fixed},
+        outputs=[value.name for value in graph.outputs],
+        parent=None,
+        chains=Chains(model),
+    )
+
+
+def _graph_place(graph: Graph, scope: Scope, parent: Place) -> Place:
+    """The place of a subgraph, which its parent's names reach."""
+    stored = graph.initializers
     return Place(
         scope=scope,
         wiring=graph.wiring,
-        opsets=opsets,
-        tensors=graph.initializers,
-        bound=inputs,
+        opsets=parent.opsets,
+        tensors=stored,
+        bound={value.name: _GRAPH_INPUT for value in graph.inputs if value.name not in stored},
         outputs=[value.name for value in graph.outputs],
         parent=parent,
-        # Before IR version 4 every initializer had to be listed as an input.
-        overridable=frozenset(inputs) if overridable else frozenset(),
+        chains=parent.chains,
     )
 
 
 def _as_argument(binding: Binding) -> Binding:
-    return Binding(origin=Origin.FUNCTION_ARGUMENT, tensor=binding.tensor, reason=binding.reason)
+    """What an argument is within the function; a default that may be overridden stays one."""
+    if binding.origin in (Origin.OVERRIDABLE, Origin.COMPUTED, Origin.GRAPH_INPUT):
+        return binding
+    return replace(binding, origin=Origin.FUNCTION_ARGUMENT)
 
 
 _GRAPH_INPUT = Binding(origin=Origin.GRAPH_INPUT, tensor=None, reason="fed as an input")

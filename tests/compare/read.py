@@ -12,6 +12,7 @@ from inspector.compare.structure import Network, build
 from inspector.facts.model import Model
 from inspector.read.convert import Converter, opsets
 from inspector.read.data import TensorData
+from inspector.read.evaluate import ReferenceEvaluation
 from inspector.read.external import Folders
 from inspector.read.schema import with_default_attributes
 from inspector.read.shapes import with_inferred_shapes
@@ -37,6 +38,7 @@ def model_of(source: str | onnx.ModelProto) -> Model:
         metadata={},
         missing_data={},
         weights=weights,
+        evaluator=ReferenceEvaluation(weights),
     )
     return in_order(with_default_attributes(with_inferred_shapes(model)))
 

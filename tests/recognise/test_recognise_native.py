@@ -146,7 +146,7 @@ def test_initializers_that_are_inputs(ir, origin, norms):
 def test_parameters_that_are_fed_or_computed_or_absent(norms):
     (norm,) = norms(
         """agraph (float[N, 2] x, float[2] s) => (float[N, 2] y) <float[2] b = {1.0, 2.0}>
-        { m = Exp (b)
+        { m = Exp (s)
           y = BatchNormalization (x, s, b, m, nowhere) }"""
     )
     assert norm.form is Form.RUNTIME
@@ -182,7 +182,7 @@ def test_numbers_that_are_no_floats_are_no_parameters(norms):
         <int64[2] s = {1, 2}, float[2] b = {1.0, 2.0}>
         { y = BatchNormalization (x, s, b, b, b) }"""
     )
-    assert norm.form is Form.RUNTIME
+    assert norm.form is Form.NATIVE
     assert norm.scale.tensor is None
     assert norm.scale.reason == "stored as int64, which no BatchNormalization takes"
 

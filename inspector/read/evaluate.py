@@ -1,0 +1,94 @@
+"""What a node computes from constants, by onnx's own reference evaluator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from inspector.errors import UnreadableError
+from inspector.facts.model import AttributeReference, Graph, Node, Tensor, Weights
+from inspector.read.protos import AttributeProto, GraphProto, NodeProto, ValueInfoProto
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx.reference import ReferenceEvaluator
+
+_KINDS: Mapping[type, tuple[int, int]] = {
+    int: (AttributeProto.INT, AttributeProto.INTS),
+    float: (AttributeProto.FLOAT, AttributeProto.FLOATS),
+    bytes: (AttributeProto.STRING, AttributeProto.STRINGS),
+}
+
+
+class ReferenceEvaluation:
+    """Runs single nodes (https://onnx.ai/onnx/api/reference.html).
+
+    Nodes that differ in their names alone share one evaluator: making one costs ten runs.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._made: dict[Hashable, ReferenceEvaluator] = {}
+
+    def run(
+        self, node: Node, inputs: Sequence[NDArray[Any] | None], opset: int
+    ) -> Sequence[NDArray[Any]]:
+        """See `inspector.facts.model.Evaluator`."""
+        import numpy as np
+
+        fed = {f"i{at}": each for at, each in enumerate(inputs) if each is not None}
+        try:
+            evaluator = self._evaluator(node, tuple(each is not None for each in inputs), opset)
+            # Infinity and NaN are facts about the constants, not a reason to warn on the screen.
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = evaluator.run(None, fed)
+        except UnreadableError:
+            raise
+        # Operators raise what they like on inputs that they are not made for.
+        except Exception as error:
+            raise _cannot(node, f"{type(error).__name__}: {error}") from error
+        arrays = [np.asarray(each) for each in found]
+        if any(each.dtype.hasobject or each.dtype.kind in "SU" for each in arrays):
+            raise _cannot(node, "the result is no tensor of numbers")
+        return arrays
+
+    def _evaluator(self, node: Node, given: tuple[bool, ...], opset: int) -> ReferenceEvaluator:
+        proto = NodeProto(
+            op_type=node.op_type,
+            input=[f"i{at}" if each else "" for at, each in enumerate(given)],
+            output=[f"o{at}" for at in range(len(node.outputs))],
+        )
+        for name, value in sorted(node.attributes.items()):
+            proto.attribute.append(self._attribute(node, name, value))
+        key = proto.SerializeToString(), opset
+        if key not in self._made:
+            from onnx.reference import ReferenceEvaluator
+
+            graph = GraphProto(name="constants", node=[proto])
+            graph.input.extend(ValueInfoProto(name=name) for name in proto.input if name)
+            graph.output.extend(ValueInfoProto(name=name) for name in proto.output)
+            self._made[key] = ReferenceEvaluator(graph, opsets={"": opset})
+        return self._made[key]
+
+    def _attribute(self, node: Node, name: str, value: Any) -> AttributeProto:
+        """A plain attribute or a tensor as the message that carries it."""
+        if isinstance(value, Tensor):
+            from onnx import numpy_helper
+
+            tensor = numpy_helper.from_array(self._weights.load(value))
+            return AttributeProto(name=name, type=AttributeProto.TENSOR, t=tensor)
+        if value is None or isinstance(value, AttributeReference | Graph):
+            raise _cannot(node, f"its attribute {name!r} is no number, string or tensor")
+        from onnx import helper
+
+        one, several = _KINDS.get(
+            type(value[0] if isinstance(value, tuple) and value else value), (0, 0)
+        )
+        number = several if isinstance(value, tuple) else one
+        return helper.make_attribute(name, value, attr_type=number or AttributeProto.INTS)
+
+
+def _cannot(node: Node, why: str) -> UnreadableError:
+    return UnreadableError(f"{node.op_type} {node.label!r} cannot be computed: {why}")

@@ -1,0 +1,103 @@
+"""What stands around a BatchNorm, and which operator could take it in."""
+
+from __future__ import annotations
+
+from inspector.facts.model import Node
+from inspector.recognise.place import Place
+
+_SEEN_THROUGH = frozenset({"Identity", "Cast", "Transpose", "Reshape"})
+_FOLDS_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_MOST = 64
+"""Operators that are seen through on one side: no network moves a value more often."""
+
+
+def after(value: str, place: Place) -> tuple[str, ...]:
+    """The operator that `value` comes from, or ``input``."""
+    producer = _behind(value, place)[0]
+    if producer is not None:
+        return (producer.op_type,)
+    return ("input",) if place.is_input(_behind(value, place)[1]) else ()
+
+
+def before(value: str, place: Place) -> tuple[str, ...]:
+    """The operators that `value` goes to, each once, and ``output`` where it leaves the graph."""
+    if not value:
+        return ()
+    found: dict[str, None] = {}
+    pending, seen = [value], {value}
+    while pending:
+        name = pending.pop(0)
+        for node in readers(name, place):
+            fresh = [each for each in node.outputs if each and each not in seen]
+            through = node.op_type in _SEEN_THROUGH and node.input(0) == name
+            if through and fresh and len(seen) < _MOST:
+                seen.update(fresh)
+                pending += fresh
+            else:
+                found[node.op_type] = None
+        if name in place.outputs:
+            found["output"] = None
+    return tuple(found)
+
+
+def readers(value: str, place: Place) -> list[Node]:
+    """The nodes that read the numbers of `value`, and not its dims alone."""
+    return [each for each in place.consumers(value) if each.op_type not in ("Shape", "Size")]
+
+
+def fold_target(value: str, place: Place) -> tuple[str | None, str]:
+    """The label of the operator that could take in a map of `value`, or why none can."""
+    passed: list[str] = []
+    producer = place.producer(value)
+    name = value
+    while producer is not None and len(passed) < _MOST:
+        if not _alone(name, place):
+            return None, f"others read the output of {producer.op_type} {producer.label!r} too"
+        if producer.op_type in _FOLDS_INTO and producer.is_standard:
+            break
+        if producer.op_type != "Identity":
+            passed.append(producer.op_type)
+        if len([each for each in producer.inputs if place.producer(each) is not None]) > 1:
+            producer = None
+            break
+        name = producer.input(0)
+        producer = place.producer(name)
+    if producer is None or producer.op_type not in _FOLDS_INTO:
+        return None, _nothing_to_fold_into(value, place)
+    if passed:
+        between = " and ".join(dict.fromkeys(reversed(passed)))
+        verb = "stands" if len(set(passed)) == 1 else "stand"
+        return None, f"{between} {verb} between it and {producer.op_type} {producer.label!r}"
+    bias = producer.input(2)
+    if _is_fixed(producer.input(1), place) and (not bias or _is_fixed(bias, place)):
+        return producer.label, ""
+    return None, f"the weights of {producer.op_type} {producer.label!r} are not fixed in the file"
+
+
+def _nothing_to_fold_into(value: str, place: Place) -> str:
+    source = after(value, place)
+    if source == ("input",):
+        return "nothing stands between it and the input"
+    return f"it follows {source[0]}" if source else "what comes before it is not known"
+
+
+def _alone(value: str, place: Place) -> bool:
+    """Whether one node reads `value` and nobody else: others would see the folded weights too."""
+    one = place.is_local(value) and len(readers(value, place)) == 1
+    return one and value not in place.outputs
+
+
+def _behind(value: str, place: Place) -> tuple[Node | None, str]:
+    """What computes `value`, seen through operators that only move it, and its name there."""
+    producer = place.producer(value)
+    for _ in range(_MOST):
+        if producer is None or producer.op_type not in _SEEN_THROUGH:
+            break
+        value = producer.input(0)
+        producer = place.producer(value)
+    return producer, value
+
+
+def _is_fixed(value: str, place: Place) -> bool:
+    """Whether the file holds the numbers behind `value` and nobody can feed others."""
+    return place.initializer(value) is not None or place.source(value).is_fixed

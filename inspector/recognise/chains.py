@@ -1,0 +1,211 @@
+"""Values that follow from constants: which nodes may be computed, and how large that may get.
+
+Computing is left to onnx's reference evaluator. What it would cost is found out first, from the
+inputs: a few bytes of a file can ask for a tensor of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from inspector.errors import UnreadableError
+from inspector.facts.batchnorm import Origin
+from inspector.facts.model import Model, Node
+from inspector.recognise.binding import Binding, Recipe, computed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays: TypeAlias = Sequence[NDArray[Any] | None]
+
+MOST_ELEMENTS = 2**20
+"""Elements of any one value that is computed, or that goes into one: no layer has as many
+channels, and a mistaken question costs milliseconds."""
+
+MOST_TOGETHER = 2**26
+"""Elements that are computed for one model, all together."""
+
+_MOVES = frozenset(
+    "Identity Reshape Squeeze Unsqueeze Flatten Transpose Expand Slice Concat Split Gather Tile "
+    "Constant ConstantOfShape Shape Size Cast CastLike".split()
+)
+"""Operators that move values or write them in another type, and make none."""
+
+_BROADCAST = frozenset(
+    "Add Sub Mul Div Pow Min Max Sum Mean Sqrt Reciprocal Neg Abs Exp Log Floor Ceil Round Sign "
+    "Clip Where Identity Cast CastLike Transpose Flatten Reshape Squeeze Unsqueeze Slice Split "
+    "DequantizeLinear QuantizeLinear".split()
+)
+"""Operators whose outputs have no more elements than their inputs broadcast to."""
+
+
+class Chains:
+    """Computes constants for one model, each of them once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._settled: dict[int, Binding] = {}
+        self._recipes: list[Recipe] = []  # so that no id is given twice
+        self._elements = 0
+
+    def settled(self, binding: Binding) -> Binding:
+        """The binding with its values computed, or the reason why they cannot be."""
+        if binding.recipe is None:
+            return binding
+        pending = [binding.recipe]
+        while pending:
+            recipe = pending[-1]
+            if id(recipe) in self._settled:
+                pending.pop()
+                continue
+            waiting = [
+                each.recipe
+                for each in recipe.inputs
+                if each is not None
+                and each.recipe is not None
+                and id(each.recipe) not in self._settled
+            ]
+            if waiting:
+                pending += waiting
+                continue
+            self._recipes.append(recipe)
+            self._settled[id(recipe)] = self._computed(recipe)
+            pending.pop()
+        found = self._settled[id(binding.recipe)]
+        return Binding(
+            origin=binding.origin,
+            tensor=found.tensor,
+            reason=found.reason,
+            arithmetic=found.arithmetic,
+        )
+
+    def _computed(self, recipe: Recipe) -> Binding:
+        """What a recipe gives, all its inputs being settled."""
+        inputs = [
+            each if each is None or each.recipe is None else self._settled[id(each.recipe)]
+            for each in recipe.inputs
+        ]
+        reason = next((each.reason for each in inputs if each and each.tensor is None), "")
+        if reason:
+            return _unknown(reason)
+        try:
+            values = self._run(recipe, inputs)
+        except UnreadableError as error:
+            return _unknown(error.what)
+        made = [name for each in inputs if each for name in each.arithmetic]
+        if recipe.node.op_type not in _MOVES:
+            made.append(recipe.node.op_type)
+        name = recipe.node.outputs[recipe.position]
+        return Binding(
+            origin=Origin.CHAIN,
+            tensor=self._model.weights.keep(name, values),
+            arithmetic=tuple(dict.fromkeys(made)),
+        )
+
+    def _run(self, recipe: Recipe, inputs: Sequence[Binding | None]) -> NDArray[Any]:
+        node = recipe.node
+        arrays = [None if each is None else self._loaded(each) for each in inputs]
+        size = _MOST[node.op_type](node, arrays)
+        self._elements += size
+        if size > MOST_ELEMENTS or self._elements > MOST_TOGETHER:
+            raise UnreadableError(
+                f"{node.op_type} {node.label!r} makes {size:,} elements of constants: too many "
+                "to compute here"
+            )
+        outputs = self._model.evaluator.run(node, arrays, recipe.opset)
+        return outputs[recipe.position]
+
+    def _loaded(self, binding: Binding) -> NDArray[Any]:
+        tensor = binding.tensor
+        assert tensor is not None  # the caller has looked
+        if tensor.external in self._model.missing_data:
+            raise UnreadableError(f"computed from {tensor.name!r}, whose data file is missing")
+        if tensor.elements > MOST_ELEMENTS:
+            raise UnreadableError(
+                f"computed from {tensor.name!r}: its {tensor.elements:,} elements are too many"
+            )
+        return self._model.weights.load(tensor)
+
+
+def recipe_for(node: Node, inputs: Sequence[Binding | None], opset: int, value: str) -> Binding:
+    """What `value`, an output of `node`, stands for, given what its inputs stand for."""
+    if node.op_type == "Identity" and inputs and inputs[0] is not None:
+        return inputs[0]
+    if not all(each is None or each.is_constant for each in inputs):
+        return computed(node)
+    over = any(each is not None and each.origin is Origin.OVERRIDABLE for each in inputs)
+    position = node.outputs.index(value)
+    return Binding(
+        origin=Origin.OVERRIDABLE if over else Origin.CHAIN,
+        tensor=None,
+        recipe=Recipe(node, tuple(inputs), opset, position),
+    )
+
+
+def may_compute(node: Node) -> bool:
+    """Whether this operator is computed where all its inputs are constants."""
+    return node.op_type in _MOST and node.is_standard
+
+
+def _unknown(reason: str) -> Binding:
+    return Binding(origin=Origin.CHAIN, tensor=None, reason=reason)
+
+
+def _broadcast(node: Node, arrays: Arrays) -> int:
+    """Elements of the shape that all inputs broadcast to, or more."""
+    shapes = [each.shape for each in arrays if each is not None]
+    rank = max(map(len, shapes), default=0)
+    padded = [(1,) * (rank - len(each)) + each for each in shapes]
+    return prod(map(max, zip(*padded, strict=True))) if padded else 0
+
+
+def _together(node: Node, arrays: Arrays) -> int:
+    return sum(each.size for each in arrays if each is not None)
+
+
+def _asked(node: Node, arrays: Arrays) -> int:
+    """Elements of the shape that the last input writes down, over those of the others."""
+    *others, shape = (each for each in arrays if each is not None)
+    dims = [abs(int(each)) for each in shape.reshape(-1)[:64]]
+    rank = max([len(dims), *(each.ndim for each in others)])
+    sizes = [(1,) * (rank - each.ndim) + each.shape for each in others]
+    wanted = (1,) * (rank - len(dims)) + tuple(dims)
+    return prod(map(max, zip(wanted, *sizes, strict=True)))
+
+
+def _repeated(node: Node, arrays: Arrays) -> int:
+    first, repeats = arrays[0], arrays[1]
+    if first is None or repeats is None:
+        return 0
+    return first.size * prod(abs(int(each)) for each in repeats.reshape(-1)[:64])
+
+
+def _gathered(node: Node, arrays: Arrays) -> int:
+    data, indices = arrays[0], arrays[1]
+    if data is None or indices is None:
+        return 0
+    axis = node.int_attribute("axis", 0)
+    along = data.shape[axis] if -data.ndim <= axis < data.ndim else 1
+    return indices.size * (data.size // max(along, 1))
+
+
+def _few(node: Node, arrays: Arrays) -> int:
+    """A list in an attribute, or dims: what the file itself spells out."""
+    longest = (len(each) for each in node.attributes.values() if isinstance(each, tuple))
+    return max(longest, default=64)
+
+
+_MOST: Mapping[str, Callable[[Node, Arrays], int]] = {
+    **dict.fromkeys(_BROADCAST, _broadcast),
+    "Concat": _together,
+    "ConstantOfShape": _asked,
+    "Expand": _asked,
+    "Tile": _repeated,
+    "Gather": _gathered,
+    "Constant": _few,
+    "Shape": _few,
+    "Size": _few,
+}
+"""How many elements each operator may give, or more; there is none to compute that has no entry."""
