@@ -206,7 +206,10 @@ class BatchNormValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affine:
-    """A per-channel affine map that nothing but its form connects with a BatchNorm."""
+    """A per-channel affine map that nothing but its form connects with a BatchNorm.
+
+    `remark` tells what it probably is instead, where its surroundings do.
+    """
 
     name: str
     scope: Scope
@@ -217,6 +220,7 @@ class Affine:
     after: tuple[str, ...]
     before: tuple[str, ...]
     output: str
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx.reference import ReferenceEvaluator
 
+_FIRST_THERE = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+"""Operators that onnx evaluates in a later version alone; on older ones' inputs it does the same."""
+
 _KINDS: Mapping[type, tuple[int, int]] = {
     int: (AttributeProto.INT, AttributeProto.INTS),
     float: (AttributeProto.FLOAT, AttributeProto.FLOATS),
@@ -62,6 +65,7 @@ class ReferenceEvaluation:
         )
         for name, value in sorted(node.attributes.items()):
             proto.attribute.append(self._attribute(node, name, value))
+        opset = max(opset, _FIRST_THERE.get(node.op_type, 1))
         key = proto.SerializeToString(), opset
         if key not in self._made:
             from onnx.reference import ReferenceEvaluator

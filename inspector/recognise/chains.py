@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
-from inspector.facts.model import Model, Node
+from inspector.facts.model import Model, Node, Tensor
 from inspector.recognise.binding import Binding, Recipe, computed
 
 if TYPE_CHECKING:
@@ -80,6 +80,16 @@ class Chains:
             reason=found.reason,
             arithmetic=found.arithmetic,
         )
+
+    def load(self, tensor: Tensor) -> NDArray[Any] | None:
+        """Values of a tensor; None where its data file is missing."""
+        if tensor.external in self._model.missing_data:
+            return None
+        return self._model.weights.load(tensor)
+
+    def keep(self, name: str, values: NDArray[Any]) -> Tensor:
+        """A tensor of values that follow from others."""
+        return self._model.weights.keep(name, values)
 
     def _computed(self, recipe: Recipe) -> Binding:
         """What a recipe gives, all its inputs being settled."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from inspector.facts.batchnorm import Norms
-from inspector.facts.model import Model, Node, Scope
+from inspector.facts.batchnorm import Affine, BatchNorm, Lookalike, Norms
+from inspector.facts.model import Model, Scope
+from inspector.recognise.arithmetic import found_in
 from inspector.recognise.native import is_native, native
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
@@ -22,29 +24,53 @@ def find_batchnorms(model: Model) -> Norms:
     inspector.errors.UnreadableError
         The model's functions call each other in a circle.
     """
-    found = [(node, place) for place in places(model) for node in place.nodes if is_native(node)]
-    names = _unique_names(found)
+    norms: list[BatchNorm] = []
+    affines: list[Affine] = []
+    lookalikes: list[Lookalike] = []
+    for place in places(model):
+        found = [native(node, place) for node in place.nodes if is_native(node)]
+        arithmetic = [each.thing for each in found_in(place)]
+        computed = [each for each in arithmetic if isinstance(each, BatchNorm)]
+        norms += _in_order(found, computed, place) if computed else found
+        affines += [each for each in arithmetic if isinstance(each, Affine)]
+        lookalikes += [each for each in arithmetic if isinstance(each, Lookalike)]
     return Norms(
-        batchnorms=tuple([native(*each, name) for each, name in zip(found, names, strict=True)])
+        batchnorms=tuple(_named_apart(norms)),
+        affines=tuple(affines),
+        lookalikes=tuple(lookalikes),
     )
 
 
-def _unique_names(found: Sequence[tuple[Node, Place]]) -> list[str]:
-    """Names that are unique within their scopes: by the output where they repeat, else numbered."""
-    own = [(place.scope, node.label or node.op_type) for node, place in found]
+def _in_order(
+    found: Iterable[BatchNorm], computed: Iterable[BatchNorm], place: Place
+) -> list[BatchNorm]:
+    """Both in the order of the file."""
+    positions = {output: at for at, node in enumerate(place.nodes) for output in node.outputs}
+    return sorted((*found, *computed), key=lambda each: positions.get(each.output, 0))
+
+
+def _named_apart(found: Sequence[BatchNorm]) -> Iterable[BatchNorm]:
+    """Norms under names that are unique within their scopes.
+
+    Those that repeat go by the output, and are numbered where that repeats as well.
+    """
+    own = [(norm.scope, norm.name) for norm in found]
     times = Counter(own)
+    if len(times) == len(own):
+        return found
     taken = {key for key, count in times.items() if count == 1}
     tried: dict[tuple[Scope, str], int] = {}
-    names = []
-    for (node, _), (scope, called) in zip(found, own, strict=True):
-        name = called
-        if times[scope, called] > 1:
-            base = name = f"{called} ({node.outputs[0] if node.outputs else ''})"
-            again = tried.get((scope, base), 1)
-            while (scope, name) in taken:
-                again += 1
-                name = f"{base} #{again}"
-            tried[scope, base] = again
-            taken.add((scope, name))
-        names.append(name)
-    return names
+    apart = []
+    for norm, (scope, called) in zip(found, own, strict=True):
+        if times[scope, called] == 1:
+            apart.append(norm)
+            continue
+        base = name = f"{called} ({norm.output})"
+        again = tried.get((scope, base), 1)
+        while (scope, name) in taken:
+            again += 1
+            name = f"{base} #{again}"
+        tried[scope, base] = again
+        taken.add((scope, name))
+        apart.append(replace(norm, name=name))
+    return apart

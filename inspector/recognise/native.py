@@ -32,7 +32,7 @@ def is_native(node: Node) -> bool:
     return node.op_type == "BatchNormInternal" and node.domain == "com.microsoft"
 
 
-def native(node: Node, place: Place, name: str) -> BatchNorm:
+def native(node: Node, place: Place) -> BatchNorm:
     """The neutral form of a node that `is_native`."""
     scale, bias, mean, var = [_parameter(node.input(at), place) for at in (1, 2, 3, 4)]
     parameters = (scale, bias, mean, var)
@@ -46,7 +46,7 @@ def native(node: Node, place: Place, name: str) -> BatchNorm:
         into, obstacle = fold_target(value, place)
     output = node.outputs[0] if node.outputs else ""
     return BatchNorm(
-        name=name,
+        name=node.label or node.op_type,
         scope=place.scope,
         form=Form.RUNTIME if fed else Form.NATIVE,
         channels=_channels(*parameters),

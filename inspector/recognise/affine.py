@@ -1,0 +1,78 @@
+"""Per-channel affine maps: what most exporters leave of a BatchNorm.
+
+``y = slope · x + intercept`` is all that is left; scale, mean, var and epsilon cannot be told from
+two numbers. Whether it was a BatchNorm is told by names alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from inspector.facts.batchnorm import Step
+from inspector.recognise.names import batchnorm_scope
+from inspector.recognise.runs import Link
+
+_SCALES = frozenset({"Mul", "Div"})
+
+
+def units(links: Sequence[Link]) -> Iterator[tuple[Link, ...]]:
+    """Parts of a run that each are one map: shifts, then scales, then one shift.
+
+    A new unit begins where the names speak of another layer, and at a scale behind a shift.
+    """
+    unit: list[Link] = []
+    for link in links:
+        if unit and _begins(unit, link):
+            yield tuple(unit)
+            unit = []
+        unit.append(link)
+    if unit:
+        yield tuple(unit)
+
+
+def _begins(unit: Sequence[Link], link: Link) -> bool:
+    """Whether a link is the first of another map."""
+    last, this = layer(unit[-1]), layer(link)
+    scaled = any(each.op_type in _SCALES for each in unit)
+    shifted = scaled and unit[-1].op_type not in _SCALES
+    if this != last:
+        # The shift behind a named scale is its own, whatever it is called.
+        return not scaled or shifted or link.op_type in _SCALES
+    return shifted and link.op_type in _SCALES
+
+
+def layer(link: Link) -> str:
+    """The BatchNorm that the names around a link speak of; empty if they speak of none."""
+    return evidence([link])[1]
+
+
+def evidence(links: Sequence[Link]) -> tuple[str, str]:
+    """The name that tells that a map was a BatchNorm, and the layer's part of it."""
+    for link in links:
+        tensor = link.constant.tensor
+        names = (link.node.name, *link.node.outputs, link.value, tensor.name if tensor else "")
+        for name in names:
+            scope = batchnorm_scope(name)
+            if scope:
+                return name, scope
+    return "", ""
+
+
+def steps(links: Sequence[Link]) -> tuple[Step, ...]:
+    """The operators of a map as facts."""
+    return tuple(
+        Step(op_type=each.op_type, value=each.value, tensor=tensor, reversed=each.reversed)
+        for each in links
+        if (tensor := each.constant.tensor) is not None
+    )
+
+
+def is_per_channel(links: Sequence[Link]) -> bool:
+    """Whether a map scales each channel by a number of its own."""
+    return any(each.op_type in _SCALES and each.axis is not None for each in links)
+
+
+def is_pair(links: Sequence[Link]) -> bool:
+    """Whether a map scales and shifts."""
+    scales = sum(each.op_type in _SCALES for each in links)
+    return 0 < scales < len(links)

@@ -1,0 +1,237 @@
+"""Constants as sums of products of what they are computed from.
+
+``(x − mean) · scale / sqrt(var + epsilon) + bias`` can be written in any order of operands and in
+any grouping. Multiplied out, all of them are the same two sums: the slope and the intercept. So
+nothing here looks for a pattern of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from inspector.recognise.binding import Binding, Recipe
+from inspector.recognise.chains import MOST_ELEMENTS, Chains
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Atom: TypeAlias = tuple[object, ...]
+"""A stored tensor, a value computed by other than arithmetic, or a sum under a root."""
+
+Product: TypeAlias = tuple[tuple[Atom, int], ...]
+"""Atoms, sorted, each with its exponent in halves: 2 is the atom itself, -1 one over its root."""
+
+Sum: TypeAlias = Mapping[Product, float]
+"""Products, each with its factor. In order of appearance."""
+
+_MOVES = frozenset("Identity Cast CastLike Reshape Squeeze Unsqueeze Transpose Flatten Expand".split())
+_MOST_PRODUCTS = 8
+_DEEPEST = 24
+
+ONE: Sum = {(): 1.0}
+
+
+@dataclass(slots=True)
+class Algebra:
+    """Writes constants as sums, and keeps what each atom stands for.
+
+    Attributes
+    ----------
+    leaves
+        The value of each atom that is no sum, as the arithmetic sees it.
+    sums
+        The addition behind each atom that is one.
+    """
+
+    chains: Chains
+    channels: int
+    leaves: dict[Atom, Binding] = field(default_factory=dict)
+    sums: dict[Atom, Recipe] = field(default_factory=dict)
+    _contents: dict[int, Atom] = field(default_factory=dict)
+
+    def sum(self, binding: Binding, depth: int = 0) -> Sum | None:
+        """What a constant is made of; None where that takes too many products to say."""
+        recipe = binding.recipe
+        if recipe is None or depth > _DEEPEST:
+            return self._leaf(binding)
+        node, inputs = recipe.node, recipe.inputs
+        first = inputs[0] if inputs else None
+        if first is None:
+            return self._leaf(binding)
+        if node.op_type in _MOVES:
+            inner = self.sum(first, depth + 1) if _is_arithmetic(first) else None
+            return self._leaf(binding) if inner is None or _is_leaf(inner) else inner
+        if node.op_type in ("Sqrt", "Reciprocal", "Neg"):
+            inner = self.sum(first, depth + 1)
+            if inner is None:
+                return None
+            if node.op_type == "Neg":
+                return scaled(inner, -1.0)
+            return self._power(inner, first, 1 if node.op_type == "Sqrt" else -2)
+        second = inputs[1] if len(inputs) == 2 else None
+        if second is None or node.op_type not in ("Add", "Sum", "Sub", "Mul", "Div", "Pow"):
+            return self._leaf(binding)
+        if node.op_type == "Pow":
+            return self._raised(binding, first, second, depth)
+        left, right = self.sum(first, depth + 1), self.sum(second, depth + 1)
+        if left is None or right is None:
+            return None
+        match node.op_type:
+            case "Add" | "Sum":
+                return added(left, right)
+            case "Sub":
+                return added(left, scaled(right, -1.0))
+            case "Mul":
+                return multiplied(left, right)
+            case _:
+                over = self._power(right, second, -2)
+                return None if over is None else multiplied(left, over)
+
+    def over(self, sum_: Sum, binding: Binding) -> Sum | None:
+        """One over `sum_`, which `binding` stands for."""
+        return self._power(sum_, binding, -2)
+
+    def values(self, binding: Binding) -> NDArray[Any] | None:
+        """The numbers of a constant; None where they are not known."""
+        tensor = self.chains.settled(binding).tensor
+        return None if tensor is None else self.chains.load(tensor)
+
+    def _raised(self, binding: Binding, base: Binding, exponent: Binding, depth: int) -> Sum | None:
+        """A power with a plain exponent; anything else is a value like any other."""
+        power = self._number(exponent)
+        if power is None or power * 2 != int(power * 2) or abs(power) > 2:
+            return self._leaf(binding)
+        inner = self.sum(base, depth + 1)
+        return None if inner is None else self._power(inner, base, int(power * 2))
+
+    def _power(self, inner: Sum, binding: Binding, halves: int) -> Sum | None:
+        """`inner`, which `binding` stands for, to the power of so many halves."""
+        addition = _behind_moves(binding)
+        if addition is not None and addition.node.op_type in ("Add", "Sum"):
+            atom: Atom = ("sum", *sorted(map(repr, inner.items())))
+            self.sums.setdefault(atom, addition)
+            return {((atom, halves),): 1.0}
+        if len(inner) == 1:
+            ((product, factor),) = inner.items()
+            powers = [(atom, exponent * halves) for atom, exponent in product]
+            even = all(each % 2 == 0 for _, each in powers)
+            if factor == 1.0 and even:
+                return {tuple((atom, each // 2) for atom, each in powers): 1.0}
+            if factor == -1.0 and even and halves == -2:
+                return {tuple((atom, each // 2) for atom, each in powers): -1.0}
+        return None
+
+    def _leaf(self, binding: Binding) -> Sum:
+        number = self._number(binding)
+        if number in (1.0, -1.0) and self._is_scalar(binding):
+            return {(): float(number)}  # type: ignore[arg-type]  # it is no None here
+        atom = self._identity(binding)
+        self.leaves.setdefault(atom, binding)
+        return {((atom, 2),): 1.0}
+
+    def _identity(self, binding: Binding) -> Atom:
+        """What makes two uses of a constant the same one, however it was moved or stored twice."""
+        found = base(binding)
+        if found.recipe is not None:
+            return ("recipe", id(found.recipe))
+        tensor = found.tensor
+        if tensor is None:
+            return ("unknown", id(found))
+        if tensor.key not in self._contents:
+            values = self.chains.load(tensor) if tensor.elements <= MOST_ELEMENTS else None
+            self._contents[tensor.key] = (
+                ("tensor", tensor.key)
+                if values is None
+                else ("values", values.astype("float64").tobytes())
+            )
+        return self._contents[tensor.key]
+
+    def _number(self, binding: Binding) -> float | None:
+        """The value of a constant that is a single stored number."""
+        tensor = self.chains.settled(binding).tensor
+        if tensor is None or tensor.elements != 1:
+            return None
+        values = self.chains.load(tensor)
+        return None if values is None else float(values.reshape(-1)[0])
+
+    def _is_scalar(self, binding: Binding) -> bool:
+        """Whether a single number is no parameter of a single channel."""
+        tensor = self.chains.settled(binding).tensor
+        return tensor is not None and (self.channels > 1 or not tensor.dims)
+
+
+def added(left: Sum, right: Sum) -> Sum | None:
+    """left + right."""
+    total = dict(left)
+    for product, factor in right.items():
+        total[product] = total.get(product, 0.0) + factor
+    found = {product: factor for product, factor in total.items() if factor != 0.0}
+    return found if len(found) <= _MOST_PRODUCTS else None
+
+
+def multiplied(left: Sum, right: Sum) -> Sum | None:
+    """left · right."""
+    total: dict[Product, float] = {}
+    for one, factor in left.items():
+        for other, by in right.items():
+            product = _times(one, other)
+            total[product] = total.get(product, 0.0) + factor * by
+    found = {product: factor for product, factor in total.items() if factor != 0.0}
+    return found if len(found) <= _MOST_PRODUCTS else None
+
+
+def scaled(sum_: Sum, by: float) -> Sum:
+    """by · sum_."""
+    return {product: factor * by for product, factor in sum_.items()}
+
+
+def without(product: Product, divisor: Product) -> Product | None:
+    """product / divisor, where the divisor is wholly in it."""
+    rest = dict(product)
+    for atom, exponent in divisor:
+        if rest.get(atom, 0) * exponent <= 0 or abs(rest[atom]) < abs(exponent):
+            return None
+        rest[atom] -= exponent
+    return tuple(sorted(((a, e) for a, e in rest.items() if e), key=repr))
+
+
+def _times(one: Product, other: Product) -> Product:
+    exponents = dict(one)
+    for atom, exponent in other:
+        exponents[atom] = exponents.get(atom, 0) + exponent
+    return tuple(sorted(((a, e) for a, e in exponents.items() if e), key=repr))
+
+
+def _is_arithmetic(binding: Binding) -> bool:
+    return binding.recipe is not None
+
+
+def _is_leaf(sum_: Sum) -> bool:
+    """Whether a sum is one atom as it is, and so its own value."""
+    if len(sum_) != 1:
+        return False
+    ((product, factor),) = sum_.items()
+    return factor == 1.0 and len(product) == 1 and product[0][1] == 2
+
+
+def _behind_moves(binding: Binding) -> Recipe | None:
+    """The recipe of a value, seen through what only moves or converts it."""
+    recipe = binding.recipe
+    for _ in range(_DEEPEST):
+        if recipe is None or recipe.node.op_type not in _MOVES:
+            return recipe
+        inner = recipe.inputs[0]
+        recipe = inner.recipe if inner is not None else None
+    return recipe
+
+
+def base(binding: Binding) -> Binding:
+    """What a value was before it was moved and converted."""
+    for _ in range(_DEEPEST):
+        recipe = binding.recipe
+        if recipe is None or recipe.node.op_type not in _MOVES or recipe.inputs[0] is None:
+            break
+        binding = recipe.inputs[0]
+    return binding

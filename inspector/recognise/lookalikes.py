@@ -1,0 +1,141 @@
+"""What could be taken for a BatchNorm and is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inspector.facts.batchnorm import Lookalike
+from inspector.facts.model import Node
+from inspector.recognise.around import readers
+from inspector.recognise.place import Place
+from inspector.recognise.runs import Link
+
+_NORMS = {
+    "InstanceNormalization": "InstanceNorm or GroupNorm",
+    "LayerNormalization": "LayerNorm",
+    "SimplifiedLayerNormalization": "RMSNorm",
+    "SkipLayerNormalization": "LayerNorm",
+    "SkipSimplifiedLayerNormalization": "RMSNorm",
+    "RMSNormalization": "RMSNorm",
+    "GroupNormalization": "GroupNorm",
+    "GroupNorm": "GroupNorm",
+    "SkipGroupNorm": "GroupNorm",
+    "MeanVarianceNormalization": "mean-variance normalisation",
+    "LpNormalization": "Lp normalisation",
+    "Normalizer": "Lp normalisation",
+    "LRN": "local response normalisation",
+}
+_ELEMENTWISE = frozenset(
+    "Add Sub Mul Div Sum Sqrt Pow Reciprocal Neg Abs Cast Identity Transpose Reshape Flatten "
+    "Squeeze Unsqueeze Expand Max Clip".split()
+)
+_ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal", "Rsqrt"})
+_MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
+_REDUCTIONS = _MEANS | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
+_MOST = 32
+"""Operators that a normalisation takes, at most, from its last one back to its reductions."""
+
+_INTEGER_PRODUCTS = frozenset(
+    "ConvInteger MatMulInteger QLinearConv QLinearMatMul QuantizeLinear DynamicQuantizeLinear".split()
+)
+_ROUNDS = frozenset({"Round", "Floor", "QuantizeLinear", "Quant", "BipolarQuant", "Trunc"})
+_INTEGERS = frozenset(range(2, 8)) | {12, 13}
+"""ONNX's numbers of the integer types."""
+
+
+def normalised(value: str, place: Place) -> tuple[str, str] | None:
+    """The normalisation that `value` comes out of, and by what that is known.
+
+    It is one by its operator, or by what it computes: a mean over the data, and a root of one.
+    """
+    pending, seen, found = [value], {value}, set()
+    reductions: list[Node] = []
+    centred = False
+    while pending and len(seen) <= _MOST:
+        node = place.producer(pending.pop(0))
+        if node is None:
+            continue
+        if node.op_type in _NORMS and not reductions and not found:
+            return _NORMS[node.op_type], f"it is the tail of {node.op_type} {node.label!r}"
+        if node.op_type in _REDUCTIONS:
+            reductions.append(node)
+            found.add("reduction")
+            # A variance is the mean of what the mean was taken from.
+        elif node.op_type not in _ELEMENTWISE:
+            continue
+        if node.op_type in _ROOTS and not place.source(node.outputs[0]).is_constant:
+            found.add("root")
+        centred = centred or _takes_mean_off(node, place)
+        fresh = [each for each in node.inputs if each and each not in seen]
+        seen.update(fresh)
+        pending += fresh
+    if "root" not in found and not any(each.op_type == "ReduceL2" for each in reductions):
+        return None
+    if not reductions:
+        return None
+    kind = _kind(reductions, centred, place)
+    names = ", ".join(dict.fromkeys(each.op_type for each in reductions))
+    return kind, f"what it scales was normalised at run time ({names} of the data, and its root)"
+
+
+def _takes_mean_off(node: Node, place: Place) -> bool:
+    """Whether a mean of the data is subtracted here."""
+    if node.op_type not in ("Sub", "Add"):
+        return False
+    return any(
+        producer is not None and producer.op_type in _MEANS
+        for producer in map(place.producer, node.inputs)
+    )
+
+
+def _kind(reductions: Sequence[Node], centred: bool, place: Place) -> str:
+    """Which normalisation it is, by the axes that it reduces."""
+    axes = _axes(reductions[0], place)
+    if axes is not None and 0 in axes:
+        return "BatchNorm in training mode, by the batch's own statistics"
+    if any(each.op_type == "ReduceL2" for each in reductions):
+        return "L2 normalisation"
+    if not centred:
+        return "RMSNorm"
+    if axes is not None and -1 not in axes and len(axes) == 1:
+        return "a normalisation over one axis"
+    if axes is not None and min(axes) >= 2:
+        return "InstanceNorm or GroupNorm"
+    return "LayerNorm"
+
+
+def _axes(node: Node, place: Place) -> tuple[int, ...] | None:
+    """The axes of a reduction: an attribute up to opset 17, an input since."""
+    axes = node.ints_attribute("axes")
+    if axes is not None or not node.input(1):
+        return axes
+    tensor = place.binding(node.input(1)).tensor
+    values = None if tensor is None else place.chains.load(tensor)
+    return None if values is None else tuple(int(each) for each in values.reshape(-1))
+
+
+def quantised(links: Sequence[Link], place: Place) -> str:
+    """By what scaling is known to be that of a quantisation; empty if it is not."""
+    front = place.producer(links[0].data)
+    if front is not None and front.op_type == "Cast":
+        inner = place.producer(front.input(0))
+        if inner is not None and inner.op_type in _INTEGER_PRODUCTS:
+            return f"it scales the integers of {inner.op_type} {inner.label!r}"
+        if inner is not None and inner.op_type == "Cast" and _to_integer(inner):
+            return f"it scales integers (Cast {inner.label!r})"
+    if front is not None and front.op_type in _INTEGER_PRODUCTS:
+        return f"it scales the integers of {front.op_type} {front.label!r}"
+    output = links[-1].node.outputs[0]
+    for reader in readers(output, place):
+        if reader.op_type in _ROUNDS or (reader.op_type == "Cast" and _to_integer(reader)):
+            return f"{reader.op_type} {reader.label!r} rounds what it gives"
+    return ""
+
+
+def _to_integer(node: Node) -> bool:
+    return node.int_attribute("to", 1) in _INTEGERS
+
+
+def lookalike(links: Sequence[Link], place: Place, kind: str, why: str) -> Lookalike:
+    """A run of arithmetic that is the end of something else."""
+    return Lookalike(name=links[-1].node.label, scope=place.scope, kind=kind, why=why)

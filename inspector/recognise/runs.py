@@ -1,0 +1,190 @@
+"""Runs of arithmetic: Add, Sub, Mul and Div on one constant each, one behind the other.
+
+A BatchNorm that no longer is a node of its own is such a run, or a part of one. Constants are of
+one element or of one for each channel; the axis of the channels is followed through Transpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+from inspector.facts.fact import fact
+from inspector.facts.model import Node
+from inspector.recognise.around import readers
+from inspector.recognise.binding import Binding
+from inspector.recognise.place import Place
+
+_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sum"})
+_BETWEEN = frozenset({"Identity", "Cast", "Transpose"})
+_MOST_BETWEEN = 8
+
+
+@fact(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One operator of a run.
+
+    Attributes
+    ----------
+    op_type
+        ``Add``, ``Sub``, ``Mul`` or ``Div``.
+    data, value
+        Its operands: what flows, and the constant.
+    constant
+        What the constant stands for, its values computed.
+    source
+        The same with nothing computed, for whoever asks how it came about.
+    reversed
+        Whether the constant is the first operand.
+    axis
+        The axis of the channels at the run's start; None where the constant has one element.
+        Negative ones count from the last.
+    """
+
+    node: Node
+    op_type: str
+    data: str
+    value: str
+    constant: Binding
+    source: Binding
+    reversed: bool
+    axis: int | None
+
+    @property
+    def elements(self) -> int:
+        return self.constant.tensor.elements if self.constant.tensor is not None else 0
+
+
+@fact(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Links in the order in which the data flows through them."""
+
+    place: Place
+    links: tuple[Link, ...]
+
+
+def runs(place: Place) -> Iterator[Run]:
+    """The runs of one place, each as long as it gets."""
+    found = {}
+    for node in place.nodes:
+        if node.op_type in _ARITHMETIC and len(node.inputs) == 2 and node.is_standard:
+            position = _constant_operand(node, place)
+            if position is not None and node.outputs:
+                found[node.outputs[0]] = (node, position)
+    if not found:
+        return
+    before = {}
+    for output, (node, position) in found.items():
+        before[output] = _predecessor(node.input(1 - position), place, found)
+    follower = {each[0]: output for output, each in before.items() if each[0]}
+    for output in found:
+        if not before[output][0]:
+            links, perm = [], None
+            name: str | None = output
+            while name is not None:
+                moved = before[name][1]
+                perm = moved if perm is None else _composed(perm, moved)
+                links.append(_link(*found[name], place, perm))
+                name = follower.get(name)
+            yield from _unbroken(place, links)
+
+
+def _constant_operand(node: Node, place: Place) -> int | None:
+    """The position of the one constant operand, if it may be of one element for each channel."""
+    first, second = (place.source(each) for each in node.inputs)
+    if first.is_constant == second.is_constant:
+        return None
+    position = 0 if first.is_constant else 1
+    if node.op_type == "Div" and position == 0:
+        return None
+    tensor = (first, second)[position].tensor
+    if tensor is not None and not (tensor.is_float and _at_most_one_axis(tensor.dims)):
+        return None
+    return position
+
+
+def _at_most_one_axis(dims: Sequence[int]) -> bool:
+    """Whether a tensor is a vector however many axes it is written with."""
+    return prod(dims) == max(dims, default=1)
+
+
+def _predecessor(
+    value: str, place: Place, found: dict[str, tuple[Node, int]]
+) -> tuple[str, tuple[int, ...] | None]:
+    """The link that `value` comes from, if there is one, and how its axes were moved since."""
+    perm: tuple[int, ...] | None = None
+    for _ in range(_MOST_BETWEEN):
+        if not place.is_local(value) or value in place.outputs or len(readers(value, place)) != 1:
+            return "", None
+        if value in found:
+            return value, perm
+        node = place.producer(value)
+        if node is None or node.op_type not in _BETWEEN or not node.is_standard:
+            return "", None
+        if node.op_type == "Transpose":
+            moved = node.ints_attribute("perm")
+            if moved is None or sorted(moved) != list(range(len(moved))):
+                return "", None
+            perm = moved if perm is None else _composed(moved, perm)
+        value = node.input(0)
+    return "", None
+
+
+def _composed(
+    first: tuple[int, ...] | None, then: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """One permutation of axes in place of two, the second applied behind the first."""
+    if first is None or then is None:
+        return first or then
+    return tuple(first[each] for each in then) if len(first) == len(then) else None
+
+
+def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None) -> Link:
+    source = place.source(node.input(position))
+    constant = place.binding(node.input(position))
+    axis = None
+    if constant.tensor is not None and constant.tensor.elements > 1:
+        axis = _axis(node, constant.tensor.dims, place.opset)
+        if perm is not None and -len(perm) <= axis < len(perm):
+            axis = perm[axis] - len(perm)
+    return Link(
+        node=node,
+        op_type="Add" if node.op_type == "Sum" else node.op_type,
+        data=node.input(1 - position),
+        value=node.input(position),
+        constant=constant,
+        source=source,
+        reversed=position == 0,
+        axis=axis,
+    )
+
+
+def _axis(node: Node, dims: tuple[int, ...], opset: int) -> int:
+    """The axis of the data that a constant's one long axis lies on."""
+    at = max(range(len(dims)), key=lambda each: dims[each])
+    if opset < 7 and "axis" in node.attributes:
+        # Before opset 7 the constant could be laid on any axis
+        # (https://onnx.ai/onnx/operators/onnx__Mul.html, version 6).
+        return node.int_attribute("axis", 0) + at
+    return at - len(dims)
+
+
+def _unbroken(place: Place, links: Sequence[Link]) -> Iterator[Run]:
+    """The parts of a run whose constants are vectors of one length along one axis."""
+    part: list[Link] = []
+    size, axis = 1, None
+    for link in links:
+        tensor = link.constant.tensor
+        if tensor is None or not tensor.is_float or not _at_most_one_axis(tensor.dims):
+            if part:
+                yield Run(place=place, links=tuple(part))
+            part, size, axis = [], 1, None
+            continue
+        if link.axis is not None:
+            if axis is not None and (tensor.elements, link.axis) != (size, axis):
+                yield Run(place=place, links=tuple(part))
+                part = []
+            size, axis = tensor.elements, link.axis
+        part.append(link)
+    if part:
+        yield Run(place=place, links=tuple(part))
