@@ -168,6 +168,11 @@ class BatchNorm:
     remarks: tuple[str, ...] = ()
 
     @property
+    def confidence(self) -> Confidence:
+        """What computes as a BatchNorm is one; an affine map was one if its names say so."""
+        return Confidence.LIKELY if self.form is Form.AFFINE else Confidence.CERTAIN
+
+    @property
     def torch_momentum(self) -> float | None:
         """The same momentum as PyTorch writes it, free of float32 noise (0.9 gives 0.1)."""
         return None if self.momentum is None else _torch_momentum(self.momentum)
@@ -235,14 +240,15 @@ class Lookalike:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldedEvidence:
-    """An operator that probably swallowed a BatchNorm."""
+    """An operator that probably swallowed a BatchNorm, whose own name is `batchnorm` if told."""
 
     name: str
     scope: Scope
     op_type: str
-    channels: int
+    channels: int | None
     confidence: Confidence
     evidence: tuple[str, ...]
+    batchnorm: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from inspector.facts.fact import fact
@@ -79,9 +80,15 @@ class AttributeReference:
     name: str
 
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
 @fact(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One operator call; an absent optional input is the empty name, as ONNX writes it."""
+    """One operator call; an absent optional input is the empty name, as ONNX writes it.
+
+    `metadata` is what the exporter noted about it.
+    """
 
     op_type: str
     domain: str
@@ -90,6 +97,7 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
     overload: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def input(self, position: int) -> str:
         """The name at `position`, or the empty name where the node has no such input."""

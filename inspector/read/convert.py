@@ -10,6 +10,7 @@ from typing import Any
 
 from inspector.errors import UnreadableError
 from inspector.facts.model import (
+    NOTHING,
     Attribute,
     AttributeReference,
     Function,
@@ -179,6 +180,7 @@ class Converter:
             outputs=outputs,
             attributes=attributes,
             overload=overload,
+            metadata=Notes(proto) if proto.metadata_props else NOTHING,
         )
 
     def _attributes(self, protos: Iterable[AttributeProto]) -> Mapping[str, Attribute]:
@@ -217,6 +219,26 @@ _PLAIN_ATTRIBUTES: Mapping[int, Callable[[Any], Attribute]] = {
     AttributeProto.FLOATS: lambda proto: tuple(proto.floats),
     AttributeProto.STRINGS: lambda proto: tuple(proto.strings),
 }
+
+
+class Notes(Mapping[str, str]):
+    """What an exporter noted about a node: read when first asked for, as it may be pages."""
+
+    def __init__(self, proto: NodeProto) -> None:
+        self._proto = proto
+
+    @cached_property
+    def _notes(self) -> dict[str, str]:
+        return {text(each.key): text(each.value) for each in self._proto.metadata_props}
+
+    def __getitem__(self, key: str) -> str:
+        return self._notes[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._notes)
+
+    def __len__(self) -> int:
+        return len(self._notes)
 
 
 class Values(Mapping[str, Value]):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onnx.reference import ReferenceEvaluator
 
 _FIRST_THERE = {"DequantizeLinear": 19, "QuantizeLinear": 19}
-"""Operators that onnx evaluates in a later version alone; on older ones' inputs it does the same."""
+"""Operators that onnx evaluates in a later version alone, which does the same to older inputs."""
 
 _KINDS: Mapping[type, tuple[int, int]] = {
     int: (AttributeProto.INT, AttributeProto.INTS),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from inspector.facts.batchnorm import Step
-from inspector.recognise.names import batchnorm_scope
+from inspector.recognise.names import batchnorm_scope, torch_scope
 from inspector.recognise.runs import Link
 
 _SCALES = frozenset({"Mul", "Div"})
@@ -47,14 +47,15 @@ def layer(link: Link) -> str:
 
 
 def evidence(links: Sequence[Link]) -> tuple[str, str]:
-    """The name that tells that a map was a BatchNorm, and the layer's part of it."""
+    """What tells that a map was a BatchNorm, in words, and that layer's name."""
     for link in links:
+        if scope := torch_scope(link.node):
+            return f"torch's exporter notes BatchNorm {scope!r} for it", scope
         tensor = link.constant.tensor
         names = (link.node.name, *link.node.outputs, link.value, tensor.name if tensor else "")
         for name in names:
-            scope = batchnorm_scope(name)
-            if scope:
-                return name, scope
+            if scope := batchnorm_scope(name):
+                return f"the name {name!r}", scope
     return "", ""
 
 

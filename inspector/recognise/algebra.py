@@ -26,7 +26,9 @@ Product: TypeAlias = tuple[tuple[Atom, int], ...]
 Sum: TypeAlias = Mapping[Product, float]
 """Products, each with its factor. In order of appearance."""
 
-_MOVES = frozenset("Identity Cast CastLike Reshape Squeeze Unsqueeze Transpose Flatten Expand".split())
+_MOVES = frozenset(
+    "Identity Cast CastLike Reshape Squeeze Unsqueeze Transpose Flatten Expand".split()
+)
 _MOST_PRODUCTS = 8
 _DEEPEST = 24
 
@@ -126,7 +128,7 @@ class Algebra:
     def _leaf(self, binding: Binding) -> Sum:
         number = self._number(binding)
         if number in (1.0, -1.0) and self._is_scalar(binding):
-            return {(): float(number)}  # type: ignore[arg-type]  # it is no None here
+            return {(): float(number)}
         atom = self._identity(binding)
         self.leaves.setdefault(atom, binding)
         return {((atom, 2),): 1.0}
@@ -163,7 +165,7 @@ class Algebra:
 
 
 def added(left: Sum, right: Sum) -> Sum | None:
-    """left + right."""
+    """Left + right."""
     total = dict(left)
     for product, factor in right.items():
         total[product] = total.get(product, 0.0) + factor
@@ -172,7 +174,7 @@ def added(left: Sum, right: Sum) -> Sum | None:
 
 
 def multiplied(left: Sum, right: Sum) -> Sum | None:
-    """left · right."""
+    """Left · right."""
     total: dict[Product, float] = {}
     for one, factor in left.items():
         for other, by in right.items():
@@ -183,12 +185,12 @@ def multiplied(left: Sum, right: Sum) -> Sum | None:
 
 
 def scaled(sum_: Sum, by: float) -> Sum:
-    """by · sum_."""
+    """By · sum_."""
     return {product: factor * by for product, factor in sum_.items()}
 
 
 def without(product: Product, divisor: Product) -> Product | None:
-    """product / divisor, where the divisor is wholly in it."""
+    """Product / divisor, where the divisor is wholly in it."""
     rest = dict(product)
     for atom, exponent in divisor:
         if rest.get(atom, 0) * exponent <= 0 or abs(rest[atom]) < abs(exponent):

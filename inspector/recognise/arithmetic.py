@@ -1,4 +1,4 @@
-"""What the arithmetic of one place amounts to: BatchNorms, affine maps, and tails of other things."""
+"""What the arithmetic of one place amounts to: BatchNorms, affine maps, tails of other things."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from inspector.facts.batchnorm import (
 from inspector.facts.model import Node
 from inspector.recognise.affine import evidence, is_pair, is_per_channel, steps, units
 from inspector.recognise.algebra import Algebra
-from inspector.recognise.around import after, before, fold_target
+from inspector.recognise.around import after, before, dims_of, fold_target
 from inspector.recognise.decomposed import LONGEST, Parts, has_root, parts_of
 from inspector.recognise.lookalikes import lookalike, normalised, quantised
 from inspector.recognise.native import is_native
 from inspector.recognise.place import Place
-from inspector.recognise.runs import Link, Run, runs
+from inspector.recognise.runs import Link, Run, channel_axis, runs
 
 _LINEAR: dict[str, int] = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": 2}
 """Operators that may lack a bias, which then is added behind them; and the input that it is."""
@@ -93,36 +93,56 @@ def lacks_bias(link: Link, place: Place) -> bool:
 
 def _maps(links: Links, place: Place) -> Iterator[Found]:
     """Affine maps, and what only looks like one."""
-    if links and lacks_bias(links[0], place) and not evidence(links[:1])[1]:
-        links = links[1:]
-    for unit in units(links):
-        name, layer = evidence(unit)
-        channelled = any(each.axis is not None for each in unit)
-        if not (channelled or (layer and _is_one_channel(unit))):
-            continue
-        if why := quantised(unit, place):
+    for unit in units(_without_bias(links, place)):
+        first, last = unit[0], unit[-1].node
+        told, layer = evidence(unit)
+        norm = _native_in_front(first, place)
+        if norm is None and is_per_channel(unit) and (why := quantised(unit, place)):
             yield _look(unit, place, "quantisation scale", why)
-        elif (norm := _native_in_front(unit[0], place)) is not None:
+        elif norm is None and (tail := normalised(first.data, place, layer)) is not None:
             if is_per_channel(unit):
-                remark = f"the scale and shift of {norm.label!r}, as Caffe writes a BatchNorm"
-                yield Found(node=unit[-1].node, thing=_affine(unit, place, remark))
-        elif layer and not (lacks_bias(unit[0], place) and len(unit) == 1):
-            yield Found(node=unit[-1].node, thing=_affine_norm(unit, place, name, layer))
-        elif is_per_channel(unit):
-            told = normalised(unit[0].data, place)
-            if told is not None:
-                yield _look(unit, place, *told)
-            elif is_pair(unit):
-                yield Found(node=unit[-1].node, thing=_affine(unit, place, ""))
+                yield _look(unit, place, *tail)
+        elif norm is None and layer:
+            if is_whole(unit, place):
+                yield Found(node=last, thing=_affine_norm(unit, place, told, layer))
+        elif _on_channels(unit, place):
+            remark = norm and f"the scale and shift of {norm.label!r}, as Caffe writes a BatchNorm"
+            yield Found(node=last, thing=_affine(unit, place, remark or ""))
+
+
+def _without_bias(links: Links, place: Place) -> Links:
+    """A run without the bias of the operator before it, where it is a map without that, too."""
+    if not links or not lacks_bias(links[0], place) or evidence(links[:1])[1]:
+        return links
+    rest = links[1:]
+    return rest if not rest or is_pair(rest) or evidence(rest)[1] else links
+
+
+def is_whole(unit: Links, place: Place) -> bool:
+    """Whether single numbers or a lone shift can be all that is left of the layer they name."""
+    if not any(each.axis is not None for each in unit):
+        return is_pair(unit) or channel_axis(unit, place) is not None
+    return not (len(unit) == 1 and lacks_bias(unit[0], place))
+
+
+def _on_channels(unit: Links, place: Place) -> bool:
+    """Whether a map that no name speaks of is one by the axis that its numbers lie on.
+
+    A pair says so by itself; of one operator alone the dims of the data have to bear it out.
+    """
+    axis, dims = channel_axis(unit, place), dims_of(unit[0].data, place)
+    if axis is None:
+        return False
+    if dims is not None and isinstance(dims[axis], int) and dims[axis] != _channels(unit):
+        # The data is stretched over the constants, and not scaled channel by channel.
+        return False
+    if is_pair(unit):
+        return is_per_channel(unit) or _channels(unit) == 1
+    return dims is not None and len(dims) > 1 and not lacks_bias(unit[0], place)
 
 
 def _look(links: Links, place: Place, kind: str, why: str) -> Found:
     return Found(node=links[-1].node, thing=lookalike(links, place, kind, why))
-
-
-def _is_one_channel(links: Links) -> bool:
-    """Whether a map of single numbers could be that of a layer of one channel."""
-    return is_pair(links)
 
 
 def _decomposed(links: Links, parts: Parts, place: Place) -> BatchNorm:
@@ -147,10 +167,13 @@ def _decomposed(links: Links, parts: Parts, place: Place) -> BatchNorm:
         foldable_into=into,
         output=last.outputs[0],
         obstacle=obstacle,
-        axis=_axis(links),
+        axis=_axis(links, place),
         op_type="",
         nodes=_nodes(links),
-        evidence=("it computes (x − mean) · scale / sqrt(var + epsilon) + B", *_named(told)),
+        evidence=(
+            "it computes (x − mean) · scale / sqrt(var + epsilon) + B",
+            *([told] if told else []),
+        ),
         remarks=parts.remarks,
     )
 
@@ -179,11 +202,11 @@ def _affine_norm(links: Links, place: Place, told: str, layer: str) -> BatchNorm
         foldable_into=into,
         output=last.outputs[0],
         obstacle=obstacle,
-        axis=_axis(links),
+        axis=_axis(links, place),
         op_type="",
         nodes=_nodes(links),
         steps=steps(links),
-        evidence=_named(told),
+        evidence=(told,),
     )
 
 
@@ -199,7 +222,7 @@ def _affine(links: Links, place: Place, remark: str) -> Affine:
         name=last.label or last.op_type,
         scope=place.scope,
         channels=_channels(links),
-        axis=_axis(links),
+        axis=_axis(links, place),
         nodes=_nodes(links),
         steps=steps(links),
         after=after(links[0].data, place),
@@ -209,16 +232,15 @@ def _affine(links: Links, place: Place, remark: str) -> Affine:
     )
 
 
-def _named(name: str) -> tuple[str, ...]:
-    return (f"the name {name!r}",) if name else ()
-
-
 def _channels(links: Links) -> int:
     return max(each.elements for each in links)
 
 
-def _axis(links: Links) -> int:
-    return next((each.axis for each in links if each.axis is not None), 1)
+def _axis(links: Links, place: Place) -> int:
+    """The axis of the channels, from the last one where the rank is not known."""
+    told = channel_axis(links, place)
+    written = (each.axis for each in links if each.axis is not None)
+    return next(written, 1) if told is None else told
 
 
 def _nodes(links: Links) -> tuple[str, ...]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from inspector.facts.model import Node
+from inspector.facts.model import Dim, Node
 from inspector.recognise.place import Place
 
 _SEEN_THROUGH = frozenset({"Identity", "Cast", "Transpose", "Reshape"})
 _FOLDS_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_OTHER_LENGTHS = frozenset({"Concat", "Pad", "Resize", "Upsample"})
+_SAME_RANK = _OTHER_LENGTHS | frozenset(
+    "BatchNormalization InstanceNormalization LRN MaxPool AveragePool GlobalAveragePool "
+    "GlobalMaxPool Relu LeakyRelu PRelu Elu Selu Sigmoid HardSigmoid HardSwish Tanh Clip Softplus "
+    "Dropout Identity Cast Transpose MatMul".split()
+)
+"""Operators whose output has as many axes as their first input."""
+
 _MOST = 64
 """Operators that are seen through on one side: no network moves a value more often."""
 
@@ -96,6 +104,50 @@ def _behind(value: str, place: Place) -> tuple[Node | None, str]:
         value = producer.input(0)
         producer = place.producer(value)
     return producer, value
+
+
+def dims_of(value: str, place: Place, within: int = 32) -> tuple[Dim, ...] | None:
+    """Dims of `value`, as they are declared or follow from the operators before it.
+
+    None stands for a length that is not known, and for a rank that is not; no more than `within`
+    operators are looked at.
+    """
+    declared = place.declared.get(value)
+    if declared is not None and declared.dims is not None:
+        return declared.dims
+    node = place.producer(value)
+    if node is None or not node.is_standard or not within:
+        return None
+    if node.op_type in _FOLDS_INTO:
+        return _dims_of_linear(node, place)
+    if node.op_type not in _SAME_RANK:
+        return None
+    dims = dims_of(node.input(0), place, within - 1)
+    if dims is None or not dims:
+        return None
+    if node.op_type == "MatMul":
+        weight = place.source(node.input(1)).tensor
+        return (*dims[:-1], weight.dims[-1]) if weight is not None and weight.dims else None
+    if node.op_type == "Transpose":
+        perm = node.ints_attribute("perm")
+        whole = perm is not None and sorted(perm) == list(range(len(dims)))
+        return tuple(dims[each] for each in perm) if whole and perm else None
+    return (None,) * len(dims) if node.op_type in _OTHER_LENGTHS else dims
+
+
+def _dims_of_linear(node: Node, place: Place) -> tuple[Dim, ...] | None:
+    """Dims of what a Conv, ConvTranspose or Gemm gives, by its weights."""
+    tensor = place.source(node.input(1)).tensor
+    if tensor is None or len(tensor.dims) < 2:
+        return None
+    dims = tensor.dims
+    match node.op_type:
+        case "Conv":
+            return (None, dims[0], *(None for _ in dims[2:]))
+        case "ConvTranspose":
+            return (None, dims[1] * node.int_attribute("group", 1), *(None for _ in dims[2:]))
+        case _:
+            return (None, dims[0] if node.int_attribute("transB", 0) else dims[1])
 
 
 def _is_fixed(value: str, place: Place) -> bool:

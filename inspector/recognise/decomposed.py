@@ -126,21 +126,16 @@ class _Match:
         if spread is None or mean is None:
             return None
         var, epsilon = spread
-        found_all = (
-            self._optional(scale, "scale", 1.0),
-            self._optional(bias, "bias", 0.0),
-            self._parameter(*mean),
-            var,
-        )
-        if any(each is None for each in found_all):
+        stretch = self._optional(None if scale is None else (scale, 1.0), "scale", 1.0)
+        shift = self._optional(bias, "bias", 0.0)
+        centre = self._parameter(*mean)
+        if stretch is None or shift is None or centre is None or var is None:
             return None
-        scale_, bias_, mean_, var_ = found_all
-        assert scale_ and bias_ and mean_ and var_  # looked at above
         return Parts(
-            scale=scale_,
-            bias=bias_,
-            mean=mean_,
-            var=var_,
+            scale=stretch,
+            bias=shift,
+            mean=centre,
+            var=var,
             epsilon=epsilon,
             remarks=tuple(self._remarks),
         )
@@ -230,23 +225,21 @@ class _Match:
         return var, number
 
     def _optional(
-        self, told: Atom | tuple[Atom, float] | None, name: str, absent: float
+        self, told: tuple[Atom, float] | None, name: str, absent: float
     ) -> Parameter | None:
         """The scale or the bias, which a BatchNorm may lack."""
-        if told is None:
-            import numpy as np
+        if told is not None:
+            return self._parameter(*told)
+        import numpy as np
 
-            values = np.full(self._algebra.channels, absent, dtype=self._dtype())
-            return Parameter(
-                value="",
-                certainty=Certainty.RECOVERED,
-                origin=Origin.ABSENT,
-                tensor=self._algebra.chains.keep(name, values),
-                reason=f"there is none: {absent:g} in every channel",
-            )
-        if len(told) == 2 and isinstance(told[1], float):
-            return self._parameter(told[0], told[1])  # type: ignore[arg-type]  # an atom and its sign
-        return self._parameter(told, 1.0)  # type: ignore[arg-type]  # an atom alone
+        values = np.full(self._algebra.channels, absent, dtype=self._dtype())
+        return Parameter(
+            value="",
+            certainty=Certainty.RECOVERED,
+            origin=Origin.ABSENT,
+            tensor=self._algebra.chains.keep(name, values),
+            reason=f"there is none: {absent:g} in every channel",
+        )
 
     def _dtype(self) -> str:
         """The type in which the arithmetic is done."""

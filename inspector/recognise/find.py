@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from inspector.facts.batchnorm import Affine, BatchNorm, Lookalike, Norms
+from inspector.facts.batchnorm import Affine, BatchNorm, FoldedEvidence, Linear, Lookalike, Norms
 from inspector.facts.model import Model, Scope
 from inspector.recognise.arithmetic import found_in
+from inspector.recognise.folded import Traces
 from inspector.recognise.native import is_native, native
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
@@ -27,6 +28,8 @@ def find_batchnorms(model: Model) -> Norms:
     norms: list[BatchNorm] = []
     affines: list[Affine] = []
     lookalikes: list[Lookalike] = []
+    folded: list[FoldedEvidence] = []
+    linear: list[Linear] = []
     for place in places(model):
         found = [native(node, place) for node in place.nodes if is_native(node)]
         arithmetic = [each.thing for each in found_in(place)]
@@ -34,11 +37,29 @@ def find_batchnorms(model: Model) -> Norms:
         norms += _in_order(found, computed, place) if computed else found
         affines += [each for each in arithmetic if isinstance(each, Affine)]
         lookalikes += [each for each in arithmetic if isinstance(each, Lookalike)]
+        traces = Traces(place)
+        folded += traces.found()
+        linear += traces.linear()
     return Norms(
         batchnorms=tuple(_named_apart(norms)),
         affines=tuple(affines),
         lookalikes=tuple(lookalikes),
+        folded=tuple(folded),
+        linear=_together(linear),
     )
+
+
+def _together(found: Iterable[Linear]) -> tuple[Linear, ...]:
+    """The counts of all places, one for each kind of operator."""
+    total: dict[str, Linear] = {}
+    for each in found:
+        known = total.get(each.op_type, Linear(op_type=each.op_type, count=0, with_bias=0))
+        total[each.op_type] = Linear(
+            op_type=each.op_type,
+            count=known.count + each.count,
+            with_bias=known.with_bias + each.with_bias,
+        )
+    return tuple(total.values())
 
 
 def _in_order(

@@ -36,40 +36,46 @@ _MOST = 32
 """Operators that a normalisation takes, at most, from its last one back to its reductions."""
 
 _INTEGER_PRODUCTS = frozenset(
-    "ConvInteger MatMulInteger QLinearConv QLinearMatMul QuantizeLinear DynamicQuantizeLinear".split()
+    "ConvInteger MatMulInteger QLinearConv QLinearMatMul QuantizeLinear "
+    "DynamicQuantizeLinear".split()
 )
-_ROUNDS = frozenset({"Round", "Floor", "QuantizeLinear", "Quant", "BipolarQuant", "Trunc"})
+_ROUNDS = frozenset({"Round", "Floor", "Ceil", "Trunc"})
 _INTEGERS = frozenset(range(2, 8)) | {12, 13}
 """ONNX's numbers of the integer types."""
 
 
-def normalised(value: str, place: Place) -> tuple[str, str] | None:
+def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | None:
     """The normalisation that `value` comes out of, and by what that is known.
 
     It is one by its operator, or by what it computes: a mean over the data, and a root of one.
+
+    Parameters
+    ----------
+    layer
+        Only of this layer, by the names of what takes the root.
     """
-    pending, seen, found = [value], {value}, set()
+    pending, seen = [value], {value}
     reductions: list[Node] = []
-    centred = False
+    centred = rooted = False
     while pending and len(seen) <= _MOST:
         node = place.producer(pending.pop(0))
         if node is None:
             continue
-        if node.op_type in _NORMS and not reductions and not found:
+        if node.op_type in _NORMS and not reductions and not rooted:
+            if layer:
+                return None
             return _NORMS[node.op_type], f"it is the tail of {node.op_type} {node.label!r}"
         if node.op_type in _REDUCTIONS:
             reductions.append(node)
-            found.add("reduction")
-            # A variance is the mean of what the mean was taken from.
         elif node.op_type not in _ELEMENTWISE:
             continue
-        if node.op_type in _ROOTS and not place.source(node.outputs[0]).is_constant:
-            found.add("root")
+        if node.op_type in _ROOTS and node.name.startswith(f"{layer}/" if layer else ""):
+            rooted = rooted or not place.source(node.outputs[0]).is_constant
         centred = centred or _takes_mean_off(node, place)
         fresh = [each for each in node.inputs if each and each not in seen]
         seen.update(fresh)
         pending += fresh
-    if "root" not in found and not any(each.op_type == "ReduceL2" for each in reductions):
+    if not rooted and not any(each.op_type == "ReduceL2" for each in reductions):
         return None
     if not reductions:
         return None

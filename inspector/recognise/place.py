@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from inspector.facts.batchnorm import Origin
-from inspector.facts.model import Graph, Node, Scope, Tensor, Wiring
+from inspector.facts.model import Graph, Node, Scope, Tensor, Value, Wiring
 from inspector.recognise.binding import ABSENT, Binding, computed
 from inspector.recognise.chains import Chains, may_compute, recipe_for
 
@@ -43,6 +43,7 @@ class Place:
         self.opsets = opsets
         self.parent = parent
         self.outputs = frozenset(outputs)
+        self.declared: Mapping[str, Value] = {}
         self._tensors = tensors
         self._overridable = bound.keys() & tensors.keys()
         self._constants = _constants(wiring.holding)

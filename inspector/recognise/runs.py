@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from math import prod
 
 from inspector.facts.fact import fact
-from inspector.facts.model import Node
-from inspector.recognise.around import readers
+from inspector.facts.model import Dim, Node
+from inspector.recognise.around import dims_of, readers
 from inspector.recognise.binding import Binding
 from inspector.recognise.place import Place
 
@@ -167,6 +167,32 @@ def _axis(node: Node, dims: tuple[int, ...], opset: int) -> int:
         # (https://onnx.ai/onnx/operators/onnx__Mul.html, version 6).
         return node.int_attribute("axis", 0) + at
     return at - len(dims)
+
+
+def channel_axis(run: Sequence[Link], place: Place) -> int | None:
+    """The axis of the channels, counted from the first where the rank is known.
+
+    None where it is an axis that no layer has its channels on: neither the second nor the last.
+    """
+    axis = next((each.axis for each in run if each.axis is not None), None)
+    dims = dims_of(run[0].data, place)
+    if axis is None:
+        return _axis_of_one(run, dims)
+    if dims is None:
+        return axis
+    axis = axis if axis >= 0 else axis + len(dims)
+    return axis if axis in (1, len(dims) - 1) else None
+
+
+def _axis_of_one(run: Sequence[Link], dims: Sequence[Dim] | None) -> int | None:
+    """The axis of a single channel, if a map of single numbers lies on one.
+
+    A number without axes is one for the whole tensor, whatever its dims.
+    """
+    written = all(each.constant.tensor is None or each.constant.tensor.dims for each in run)
+    if dims is None or len(dims) < 2 or not written:
+        return None
+    return next((at for at in (1, len(dims) - 1) if dims[at] == 1), None)
 
 
 def _unbroken(place: Place, links: Sequence[Link]) -> Iterator[Run]:

@@ -150,7 +150,7 @@ def _main_place(model: Model) -> Place:
     graph = model.graph
     # Before IR version 4 every initializer had to be listed as an input, and none was one.
     fixed = graph.initializers.keys() if model.ir_version < 4 else ()
-    return Place(
+    place = Place(
         scope=(),
         wiring=graph.wiring,
         opsets=model.opsets,
@@ -160,12 +160,14 @@ def _main_place(model: Model) -> Place:
         parent=None,
         chains=Chains(model),
     )
+    place.declared = graph.values
+    return place
 
 
 def _graph_place(graph: Graph, scope: Scope, parent: Place) -> Place:
     """The place of a subgraph, which its parent's names reach."""
     stored = graph.initializers
-    return Place(
+    place = Place(
         scope=scope,
         wiring=graph.wiring,
         opsets=parent.opsets,
@@ -175,6 +177,8 @@ def _graph_place(graph: Graph, scope: Scope, parent: Place) -> Place:
         parent=parent,
         chains=parent.chains,
     )
+    place.declared = graph.values
+    return place
 
 
 def _as_argument(binding: Binding) -> Binding:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspector.errors import UnreadableError
-from inspector.facts.batchnorm import BatchNorm, BatchNormValues, Range
+from inspector.facts.batchnorm import Affine, BatchNorm, BatchNormValues, Range, Step
 from inspector.facts.model import Model
 
 MOST_CHANNELS = 2**24
@@ -45,6 +45,9 @@ def load_values(norm: BatchNorm, model: Model) -> Loaded:
     inspector.errors.UnreadableError
         A tensor's bytes are damaged, or no layer has that many channels.
     """
+    if norm.steps:
+        slope, intercept = load_affine(norm.steps, norm.channels or 1, model)
+        return Loaded(scale=None, bias=None, mean=None, var=None, slope=slope, intercept=intercept)
     _check_size(norm, model)
     scale, bias, mean, var = (
         None
@@ -56,11 +59,55 @@ def load_values(norm: BatchNorm, model: Model) -> Loaded:
     if scale is not None and var is not None and scale.shape == var.shape:
         # A negative variance is a fact about the model, not a reason to warn on the screen.
         with np.errstate(all="ignore"):
-            epsilon = np.float64(np.float32(norm.epsilon))
+            epsilon = np.float64(norm.epsilon or 0.0)
             slope = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + epsilon)
             if bias is not None and mean is not None and bias.shape == mean.shape == slope.shape:
                 intercept = bias.astype(np.float64) - mean.astype(np.float64) * slope
     return Loaded(scale=scale, bias=bias, mean=mean, var=var, slope=slope, intercept=intercept)
+
+
+def load_affine(
+    steps: Sequence[Step], channels: int, model: Model
+) -> tuple[Vector | None, Vector | None]:
+    """Slope and intercept of a map, in float64 of shape [C]; None where a data file is missing.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        A tensor's bytes are damaged.
+    """
+    if any(each.tensor.external in model.missing_data for each in steps):
+        return None, None
+    slope, intercept = np.ones(channels), np.zeros(channels)
+    # A division by zero is a fact about the model.
+    with np.errstate(all="ignore"):
+        for step in steps:
+            by = model.weights.load(step.tensor).reshape(-1).astype(np.float64)
+            match step.op_type:
+                case "Add":
+                    intercept = intercept + by
+                case "Sub" if step.reversed:
+                    slope, intercept = -slope, by - intercept
+                case "Sub":
+                    intercept = intercept - by
+                case "Mul":
+                    slope, intercept = slope * by, intercept * by
+                case _:
+                    slope, intercept = slope / by, intercept / by
+    return slope, intercept
+
+
+def measure_affine(affine: Affine, model: Model) -> BatchNormValues:
+    """Ranges of a map's slope and intercept over its channels."""
+    slope, intercept = load_affine(affine.steps, affine.channels, model)
+    return BatchNormValues(
+        scale=None,
+        bias=None,
+        mean=None,
+        var=None,
+        slope=_range(slope),
+        intercept=_range(intercept),
+    )
 
 
 def _check_size(norm: BatchNorm, model: Model) -> None:
@@ -129,7 +176,7 @@ def _common_length(norm: BatchNorm, model: Model) -> int | None:
     dims = norm.scale.tensor.dims if norm.scale.tensor is not None else ()
     for each in (norm.scale, norm.bias, norm.mean, norm.var):
         tensor = each.tensor
-        if tensor is None or tensor.dtype != "float32" or tensor.dims != dims:
+        if tensor is None or tensor.key < 0 or tensor.dtype != "float32" or tensor.dims != dims:
             return None
         if tensor.external in model.missing_data:
             return None
@@ -147,8 +194,8 @@ def _measure_together(
         loaded = model.weights.load_together([each for each in parameters if each is not None])
         rows[:, :4] = loaded.reshape(-1, 4, channels)
         scale, bias, mean, var, slope, intercept = (rows[:, at] for at in range(6))
-        epsilon = np.array([[norm.epsilon] for norm in norms], dtype=np.float32)
-        slope[:] = scale / np.sqrt(var + epsilon.astype(np.float64))
+        epsilon = np.array([[norm.epsilon or 0.0] for norm in norms])
+        slope[:] = scale / np.sqrt(var + epsilon)
         intercept[:] = bias - mean * slope
         lows, highs = rows.min(axis=2), rows.max(axis=2)
     finite = (np.isfinite(lows) & np.isfinite(highs)).all(axis=1)

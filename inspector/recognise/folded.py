@@ -1,0 +1,186 @@
+"""Traces of BatchNorms that were folded into the weights of the operator before them.
+
+What is folded is gone: w' = slope · w and b' = slope · b + intercept say nothing of what they were
+before. Only names and exporters' notes are left, and they prove nothing. What each exporter leaves
+was measured (docs/what-exporters-leave.md); with the model from before the folding it can be proved
+(`inspector.recognise.against`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from inspector.facts.batchnorm import Confidence, FoldedEvidence, Linear
+from inspector.facts.model import Node
+from inspector.recognise.around import readers
+from inspector.recognise.binding import Binding
+from inspector.recognise.names import torch_folding, torch_numbers, torch_scope, witness_scope
+from inspector.recognise.native import is_native
+from inspector.recognise.place import Place
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul")
+_NUMBERED = re.compile(r"(?:onnx::[A-Za-z]+_)?(\d+)")
+_FEWEST_KIN = 3
+_ACTIVATIONS = frozenset(
+    "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
+    "Softplus".split()
+)
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a BatchNorm behind this operator could be folded into it."""
+    return node.op_type in LINEAR and (node.is_standard or node.domain == "com.microsoft")
+
+
+class Traces:
+    """Looks for traces of folded BatchNorms in one place."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.nodes = [
+            node
+            for node in place.nodes
+            if is_linear(node) and place.source(node.input(1)).is_constant
+        ]
+
+    def found(self) -> Iterator[FoldedEvidence]:
+        """What was found, in the order of the file."""
+        for node in self.nodes:
+            witnesses, layer = self._witnesses(node)
+            hints = [] if self._is_normalised(node) else [*self._hints(node)]
+            if witnesses or hints:
+                tensor = self._weight(node).tensor
+                yield FoldedEvidence(
+                    name=node.label,
+                    scope=self._place.scope,
+                    op_type=node.op_type,
+                    channels=_channels(node, tensor.dims if tensor is not None else ()),
+                    confidence=_confidence(witnesses, hints),
+                    evidence=(*witnesses, *hints),
+                    batchnorm=layer,
+                )
+
+    def linear(self) -> Iterator[Linear]:
+        """How many operators of each kind there are, and how many with a bias."""
+        for op_type in LINEAR:
+            of_kind = [each for each in self.nodes if each.op_type == op_type]
+            if of_kind:
+                biased = sum(self._has_bias(each) for each in of_kind)
+                yield Linear(op_type=op_type, count=len(of_kind), with_bias=biased)
+
+    def _witnesses(self, node: Node) -> tuple[list[str], str]:
+        """What nothing but a folded BatchNorm leaves, and the name of that."""
+        rule = torch_folding(node)
+        scope = torch_scope(node)
+        if rule or scope:
+            numbers = torch_numbers(node)
+            by = f" by {rule}" if rule else ""
+            said = f"torch's exporter notes that BatchNorm {scope!r} went into it{by}"
+            return [f"{said} ({numbers})" if numbers else said], scope
+        names = [("its name", node.name)]
+        names += [("its output's name", each) for each in node.outputs]
+        names += [("its weights' name", self._name(node.input(1)))]
+        names += [("its bias' name", self._name(node.input(2)))]
+        adder = self._adder(node)
+        if adder is not None:
+            names.append(("the name of the bias added to it", adder.label))
+        for what, name in names:
+            if layer := witness_scope(name):
+                return [f"{what} {name!r}"], layer
+        return [], ""
+
+    def _hints(self, node: Node) -> Iterator[str]:
+        """What a folded BatchNorm leaves, and other things may leave as well."""
+        weight, bias = (self._name(node.input(at)) for at in (1, 2))
+        number = _number(weight)
+        if number is not None and _number(bias) == number + 1:
+            gap = number - 1 not in self._numbers
+            if gap or self._named_others:
+                yield f"its weights were renumbered, as torch does when it folds: {weight!r}, {bias!r}"
+            if gap and self._named_others:
+                yield "a number before theirs is missing, and other weights keep their names"
+        if bias == f"{weight}_bias":
+            yield f"its bias is called {bias!r}, as torch's exporter calls one it made"
+        if self._stands_out(node):
+            yield (
+                "it has a bias and an activation behind it where the others of its kind have "
+                "a BatchNorm"
+            )
+
+    def _name(self, value: str) -> str:
+        """The name under which an operand is stored; empty where it is not."""
+        tensor = self._place.source(value).tensor if value else None
+        return tensor.name or value if tensor is not None else ""
+
+    @cached_property
+    def _named_others(self) -> bool:
+        """Whether any weights keep a name that a framework gave them."""
+        norms = [name for node in self._place.nodes if is_native(node) for name in node.inputs[1:]]
+        return any("." in name for name in (*(self._name(n.input(1)) for n in self.nodes), *norms))
+
+    @cached_property
+    def _numbers(self) -> set[int]:
+        """The numbers that names in the file end with."""
+        names = (*self._place.wiring.users, *self._place.wiring.producers)
+        ends = (re.search(r"(\d+)$", name) for name in names)
+        return {int(each[1]) for each in ends if each is not None}
+
+    @cached_property
+    def _kin(self) -> dict[str, int]:
+        """How many operators of each kind have no bias and a BatchNorm behind them."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            if self._is_normalised(node) and not self._has_bias(node):
+                found[node.op_type] = found.get(node.op_type, 0) + 1
+        return found
+
+    def _stands_out(self, node: Node) -> bool:
+        if self._kin.get(node.op_type, 0) < _FEWEST_KIN or not self._has_bias(node):
+            return False
+        return any(each.op_type in _ACTIVATIONS for each in readers(node.outputs[0], self._place))
+
+    def _is_normalised(self, node: Node) -> bool:
+        return any(is_native(each) for each in readers(node.outputs[0], self._place))
+
+    def _has_bias(self, node: Node) -> bool:
+        return bool(node.input(2)) or self._adder(node) is not None
+
+    def _adder(self, node: Node) -> Node | None:
+        """The Add that gives an operator its bias, where it takes none itself."""
+        if node.input(2) or not node.outputs:
+            return None
+        behind = readers(node.outputs[0], self._place)
+        if len(behind) != 1 or behind[0].op_type != "Add":
+            return None
+        constant = (self._place.source(each).is_constant for each in behind[0].inputs)
+        return behind[0] if sum(constant) == 1 else None
+
+    def _weight(self, node: Node) -> Binding:
+        return self._place.source(node.input(1))
+
+
+def _confidence(witnesses: Sequence[str], hints: Sequence[str]) -> Confidence:
+    """A witness says so, and so do two hints; one may have any reason."""
+    return Confidence.LIKELY if witnesses or len(hints) > 1 else Confidence.POSSIBLE
+
+
+def _number(name: str) -> int | None:
+    found = _NUMBERED.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def _channels(node: Node, dims: tuple[int, ...]) -> int | None:
+    """Channels that an operator gives, by its weights."""
+    if len(dims) < 2:
+        return None
+    match node.op_type:
+        case "Conv" | "FusedConv":
+            return dims[0]
+        case "ConvTranspose":
+            return dims[1] * node.int_attribute("group", 1)
+        case "Gemm" | "FusedGemm":
+            return dims[0] if node.int_attribute("transB", 0) else dims[1]
+        case _:
+            return dims[-1]
