@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from inspector.errors import UndecidedError, UnreadableError
 
 if TYPE_CHECKING:
+    from inspector.facts.batchnorm import Norms
     from inspector.facts.comparison import Comparison
-    from inspector.facts.inspection import Inspection
+    from inspector.facts.inspection import Inspection, Reference
     from inspector.facts.manifest import Manifest
     from inspector.facts.model import Model
 
@@ -22,25 +23,29 @@ def _silently(stage: str) -> None:
     """Progress for callers that want none."""
 
 
-def inspect_file(path: Path, *, external_dirs: Sequence[Path] = ()) -> Inspection:
+def inspect_file(
+    path: Path, *, against: Path | None = None, external_dirs: Sequence[Path] = ()
+) -> Inspection:
     """Read a model, recognise its BatchNorms and count its parameters.
 
     Parameters
     ----------
     path
         An ONNX file.
+    against
+        The same network with its BatchNorms kept: says what became of each of them.
     external_dirs
-        Folders in which its data files may lie beside its own.
+        Folders in which data files may lie beside the models' own.
 
     Raises
     ------
     inspector.errors.UnreadableError
-        It is no readable ONNX model.
+        One of them is no readable ONNX model.
     """
     model = _opened(path, external_dirs)
     from inspector.count import count_parameters
-    from inspector.facts.inspection import InspectedNorm, Inspection
-    from inspector.recognise import find_batchnorms, measure_all
+    from inspector.facts.inspection import InspectedAffine, InspectedNorm, Inspection
+    from inspector.recognise import find_batchnorms, measure_affine, measure_all
 
     norms = find_batchnorms(model)
     values = measure_all(norms.batchnorms, model)
@@ -61,7 +66,30 @@ def inspect_file(path: Path, *, external_dirs: Sequence[Path] = ()) -> Inspectio
         count=count_parameters(model, norms, manifest),
         manifest=manifest,
         notes=(*notes, *_remarks(model)),
+        affines=tuple(
+            InspectedAffine(affine=each, values=measure_affine(each, model))
+            for each in norms.affines
+        ),
+        lookalikes=norms.lookalikes,
+        folded=norms.folded,
+        linear=norms.linear,
+        reference=None if against is None else _traced(model, norms, against, external_dirs),
     )
+
+
+def _traced(model: Model, norms: Norms, against: Path, external_dirs: Sequence[Path]) -> Reference:
+    """What became of the BatchNorms of another model in this one."""
+    from inspector.facts.inspection import Reference
+    from inspector.recognise import find_batchnorms
+    from inspector.recognise.against import trace
+
+    reference = _opened(against, external_dirs)
+    if reference.missing_data:
+        from inspector.read.external import data_files_missing
+
+        raise data_files_missing(reference.missing_data, reference.path)
+    originals = find_batchnorms(reference)
+    return Reference(path=reference.path, traced=trace(model, norms, reference, originals))
 
 
 def _opened(path: Path, external_dirs: Sequence[Path]) -> Model:

@@ -84,6 +84,14 @@ def _common(
 @app.command(cls=Command, short_help="Show BatchNorms, and count parameters three ways.")
 def inspect(
     model: ModelArgument,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="REFERENCE",
+            help="The same network with its BatchNorms kept: says what became of each of them.",
+        ),
+    ] = None,
     external_dir: ExternalDirOption = None,
     format: FormatOption = Format.text,
 ) -> None:
@@ -91,7 +99,7 @@ def inspect(
     from inspector.flows import inspect_file
     from inspector.report import render
 
-    fact = inspect_file(model, external_dirs=external_dir or ())
+    fact = inspect_file(model, against=against, external_dirs=external_dir or ())
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
 
 

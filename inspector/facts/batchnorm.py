@@ -126,6 +126,8 @@ class BatchNorm:
         None where the file does not tell them. Momentum follows ONNX and Keras: the share of the
         old statistic that is kept; PyTorch writes one minus this. `momentum_stated` is False where
         it is left to ONNX's default.
+    entered, output
+        The values that it takes and gives.
     after, before
         The operators next to it, seen through Identity, Cast, Transpose and Reshape.
     foldable_into, obstacle
@@ -159,6 +161,7 @@ class BatchNorm:
     before: tuple[str, ...]
     foldable_into: str | None
     output: str
+    entered: str = ""
     obstacle: str = ""
     axis: int = 1
     op_type: str = "BatchNormalization"
@@ -249,6 +252,40 @@ class FoldedEvidence:
     confidence: Confidence
     evidence: tuple[str, ...]
     batchnorm: str = ""
+
+
+class Fate(StrEnum):
+    """What became of a BatchNorm on the way from one model to another."""
+
+    KEPT = "kept"
+    ARITHMETIC = "arithmetic"
+    FOLDED = "folded"
+    UNTOLD = "cannot be told"
+    MISSING = "not found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """What became of one BatchNorm of a reference model.
+
+    Attributes
+    ----------
+    name, scope
+        In the reference.
+    where
+        The node, arithmetic or weights in the model that it is found in.
+    error, allowed
+        The largest difference to what its parameters say, and how much rounding explains; both
+        relative to the numbers that went in. None where nothing was compared.
+    """
+
+    name: str
+    scope: Scope
+    fate: Fate
+    where: str = ""
+    error: float | None = None
+    allowed: float | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

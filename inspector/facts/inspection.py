@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from inspector.facts.batchnorm import BatchNorm, BatchNormValues
+from inspector.facts.batchnorm import (
+    Affine,
+    BatchNorm,
+    BatchNormValues,
+    FoldedEvidence,
+    Linear,
+    Lookalike,
+    Traced,
+)
 from inspector.facts.count import Count
 from inspector.facts.fact import fact
 from inspector.facts.model import Value
@@ -23,9 +31,29 @@ class InspectedNorm:
     values: BatchNormValues
 
 
+@fact(frozen=True, slots=True, kw_only=True)
+class InspectedAffine:
+    """A per-channel affine map and the ranges of its values."""
+
+    affine: Affine
+    values: BatchNormValues
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A model with its BatchNorms kept, and what became of each of them in the one inspected."""
+
+    path: str
+    traced: tuple[Traced, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """One model, read, recognised and counted. `size` is of the model file alone, in bytes."""
+    """One model, read, recognised and counted. `size` is of the model file alone, in bytes.
+
+    `affines`, `lookalikes` and `folded` are no BatchNorms: what may be one, what is none, and
+    where one probably was; see `inspector.facts.batchnorm`.
+    """
 
     path: str
     size: int
@@ -39,3 +67,8 @@ class Inspection:
     count: Count
     manifest: Manifest | None
     notes: tuple[str, ...]
+    affines: tuple[InspectedAffine, ...] = ()
+    lookalikes: tuple[Lookalike, ...] = ()
+    folded: tuple[FoldedEvidence, ...] = ()
+    linear: tuple[Linear, ...] = ()
+    reference: Reference | None = None

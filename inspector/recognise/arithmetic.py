@@ -20,13 +20,15 @@ from inspector.recognise.affine import evidence, is_pair, is_per_channel, steps,
 from inspector.recognise.algebra import Algebra
 from inspector.recognise.around import after, before, dims_of, fold_target
 from inspector.recognise.decomposed import LONGEST, Parts, has_root, parts_of
-from inspector.recognise.lookalikes import lookalike, normalised, quantised
+from inspector.recognise.lookalikes import lookalike, normalised, own_statistics, quantised
 from inspector.recognise.native import is_native
 from inspector.recognise.place import Place
 from inspector.recognise.runs import Link, Run, channel_axis, runs
 
 _LINEAR: dict[str, int] = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": 2}
 """Operators that may lack a bias, which then is added behind them; and the input that it is."""
+
+_COMPUTES = "what it computes"
 
 _WHY_LOST = "scale, mean, var and epsilon are merged into one slope and one intercept"
 
@@ -166,14 +168,12 @@ def _decomposed(links: Links, parts: Parts, place: Place) -> BatchNorm:
         before=before(last.outputs[0], place),
         foldable_into=into,
         output=last.outputs[0],
+        entered=first.data,
         obstacle=obstacle,
         axis=_axis(links, place),
         op_type="",
         nodes=_nodes(links),
-        evidence=(
-            "it computes (x − mean) · scale / sqrt(var + epsilon) + B",
-            *([told] if told else []),
-        ),
+        evidence=(_COMPUTES, *([told] if told else [])),
         remarks=parts.remarks,
     )
 
@@ -201,6 +201,7 @@ def _affine_norm(links: Links, place: Place, told: str, layer: str) -> BatchNorm
         before=before(last.outputs[0], place),
         foldable_into=into,
         output=last.outputs[0],
+        entered=first.data,
         obstacle=obstacle,
         axis=_axis(links, place),
         op_type="",
@@ -211,9 +212,11 @@ def _affine_norm(links: Links, place: Place, told: str, layer: str) -> BatchNorm
 
 
 def _native_in_front(link: Link, place: Place) -> Node | None:
-    """The BatchNormalization whose output a map takes."""
+    """The BatchNormalization with statistics of its own whose output a map takes."""
     producer = place.producer(link.data)
-    return producer if producer is not None and is_native(producer) else None
+    if producer is None or not is_native(producer) or own_statistics(producer, place):
+        return None
+    return producer
 
 
 def _affine(links: Links, place: Place, remark: str) -> Affine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from inspector.facts.model import Dim, Node
 from inspector.recognise.place import Place
 
@@ -14,6 +16,9 @@ _SAME_RANK = _OTHER_LENGTHS | frozenset(
     "Dropout Identity Cast Transpose MatMul".split()
 )
 """Operators whose output has as many axes as their first input."""
+
+_MOST_BETWEEN = 4
+"""Operators behind which another one is no longer next to a BatchNorm."""
 
 _MOST = 64
 """Operators that are seen through on one side: no network moves a value more often."""
@@ -58,7 +63,7 @@ def fold_target(value: str, place: Place) -> tuple[str | None, str]:
     passed: list[str] = []
     producer = place.producer(value)
     name = value
-    while producer is not None and len(passed) < _MOST:
+    while producer is not None and len(passed) <= _MOST_BETWEEN:
         if not _alone(name, place):
             return None, f"others read the output of {producer.op_type} {producer.label!r} too"
         if producer.op_type in _FOLDS_INTO and producer.is_standard:
@@ -70,16 +75,20 @@ def fold_target(value: str, place: Place) -> tuple[str | None, str]:
             break
         name = producer.input(0)
         producer = place.producer(name)
-    if producer is None or producer.op_type not in _FOLDS_INTO:
+    if producer is None or producer.op_type not in _FOLDS_INTO or len(passed) > _MOST_BETWEEN:
         return None, _nothing_to_fold_into(value, place)
     if passed:
-        between = " and ".join(dict.fromkeys(reversed(passed)))
-        verb = "stands" if len(set(passed)) == 1 else "stand"
-        return None, f"{between} {verb} between it and {producer.op_type} {producer.label!r}"
+        return None, f"{_between(passed)} between it and {producer.op_type} {producer.label!r}"
     bias = producer.input(2)
     if _is_fixed(producer.input(1), place) and (not bias or _is_fixed(bias, place)):
         return producer.label, ""
     return None, f"the weights of {producer.op_type} {producer.label!r} are not fixed in the file"
+
+
+def _between(passed: Sequence[str]) -> str:
+    """Operators from the last to the first, as words that end in their verb."""
+    *others, last = dict.fromkeys(reversed(passed))
+    return f"{', '.join(others)} and {last} stand" if others else f"{last} stands"
 
 
 def _nothing_to_fold_into(value: str, place: Place) -> str:

@@ -48,6 +48,7 @@ class Chains:
         self._model = model
         self._settled: dict[int, Binding] = {}
         self._recipes: list[Recipe] = []  # so that no id is given twice
+        self._empty: dict[str, Tensor] = {}
         self._elements = 0
 
     def settled(self, binding: Binding) -> Binding:
@@ -86,6 +87,17 @@ class Chains:
         if tensor.external in self._model.missing_data:
             return None
         return self._model.weights.load(tensor)
+
+    def empty(self, dtype: str) -> Tensor | None:
+        """A tensor of a type and no elements; None where numpy has no such type of its own."""
+        import numpy as np
+
+        if dtype not in self._empty:
+            try:
+                self._empty[dtype] = self.keep("", np.zeros(0, dtype=dtype))
+            except TypeError:
+                return None
+        return self._empty[dtype]
 
     def keep(self, name: str, values: NDArray[Any]) -> Tensor:
         """A tensor of values that follow from others."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from inspector.facts.batchnorm import Affine, BatchNorm, FoldedEvidence, Linear, Lookalike, Norms
-from inspector.facts.model import Model, Scope
+from inspector.facts.model import Model, Node, Scope
 from inspector.recognise.arithmetic import found_in
 from inspector.recognise.folded import Traces
+from inspector.recognise.lookalikes import disguised
 from inspector.recognise.native import is_native, native
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
@@ -31,7 +32,16 @@ def find_batchnorms(model: Model) -> Norms:
     folded: list[FoldedEvidence] = []
     linear: list[Linear] = []
     for place in places(model):
-        found = [native(node, place) for node in place.nodes if is_native(node)]
+        found = []
+        for node in place.nodes:
+            if is_native(node):
+                other = disguised(node, place)
+                if other is None:
+                    found.append(native(node, place))
+                else:
+                    lookalikes.append(_lookalike(node, place, *other))
+            elif node.op_type == "BatchNormalizationGrad":
+                lookalikes.append(_lookalike(node, place, *_GRADIENT))
         arithmetic = [each.thing for each in found_in(place)]
         computed = [each for each in arithmetic if isinstance(each, BatchNorm)]
         norms += _in_order(found, computed, place) if computed else found
@@ -47,6 +57,13 @@ def find_batchnorms(model: Model) -> Norms:
         folded=tuple(folded),
         linear=_together(linear),
     )
+
+
+_GRADIENT = "gradient of a BatchNorm", "this is a training graph"
+
+
+def _lookalike(node: Node, place: Place, kind: str, why: str) -> Lookalike:
+    return Lookalike(name=node.label, scope=place.scope, kind=kind, why=why)
 
 
 def _together(found: Iterable[Linear]) -> tuple[Linear, ...]:

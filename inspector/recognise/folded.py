@@ -16,22 +16,17 @@ from inspector.facts.batchnorm import Confidence, FoldedEvidence, Linear
 from inspector.facts.model import Node
 from inspector.recognise.around import readers
 from inspector.recognise.binding import Binding
+from inspector.recognise.linear import LINEAR, bias_adder, channels_of, is_linear
 from inspector.recognise.names import torch_folding, torch_numbers, torch_scope, witness_scope
 from inspector.recognise.native import is_native
 from inspector.recognise.place import Place
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul")
 _NUMBERED = re.compile(r"(?:onnx::[A-Za-z]+_)?(\d+)")
 _FEWEST_KIN = 3
 _ACTIVATIONS = frozenset(
     "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
     "Softplus".split()
 )
-
-
-def is_linear(node: Node) -> bool:
-    """Whether a BatchNorm behind this operator could be folded into it."""
-    return node.op_type in LINEAR and (node.is_standard or node.domain == "com.microsoft")
 
 
 class Traces:
@@ -56,7 +51,7 @@ class Traces:
                     name=node.label,
                     scope=self._place.scope,
                     op_type=node.op_type,
-                    channels=_channels(node, tensor.dims if tensor is not None else ()),
+                    channels=channels_of(node, tensor.dims if tensor is not None else ()),
                     confidence=_confidence(witnesses, hints),
                     evidence=(*witnesses, *hints),
                     batchnorm=layer,
@@ -83,7 +78,7 @@ class Traces:
         names += [("its output's name", each) for each in node.outputs]
         names += [("its weights' name", self._name(node.input(1)))]
         names += [("its bias' name", self._name(node.input(2)))]
-        adder = self._adder(node)
+        adder = bias_adder(node, self._place)
         if adder is not None:
             names.append(("the name of the bias added to it", adder.label))
         for what, name in names:
@@ -98,7 +93,7 @@ class Traces:
         if number is not None and _number(bias) == number + 1:
             gap = number - 1 not in self._numbers
             if gap or self._named_others:
-                yield f"its weights were renumbered, as torch does when it folds: {weight!r}, {bias!r}"
+                yield f"its weights are renumbered, as torch does on folding: {weight!r}, {bias!r}"
             if gap and self._named_others:
                 yield "a number before theirs is missing, and other weights keep their names"
         if bias == f"{weight}_bias":
@@ -145,17 +140,7 @@ class Traces:
         return any(is_native(each) for each in readers(node.outputs[0], self._place))
 
     def _has_bias(self, node: Node) -> bool:
-        return bool(node.input(2)) or self._adder(node) is not None
-
-    def _adder(self, node: Node) -> Node | None:
-        """The Add that gives an operator its bias, where it takes none itself."""
-        if node.input(2) or not node.outputs:
-            return None
-        behind = readers(node.outputs[0], self._place)
-        if len(behind) != 1 or behind[0].op_type != "Add":
-            return None
-        constant = (self._place.source(each).is_constant for each in behind[0].inputs)
-        return behind[0] if sum(constant) == 1 else None
+        return bool(node.input(2)) or bias_adder(node, self._place) is not None
 
     def _weight(self, node: Node) -> Binding:
         return self._place.source(node.input(1))
@@ -169,18 +154,3 @@ def _confidence(witnesses: Sequence[str], hints: Sequence[str]) -> Confidence:
 def _number(name: str) -> int | None:
     found = _NUMBERED.fullmatch(name)
     return int(found[1]) if found else None
-
-
-def _channels(node: Node, dims: tuple[int, ...]) -> int | None:
-    """Channels that an operator gives, by its weights."""
-    if len(dims) < 2:
-        return None
-    match node.op_type:
-        case "Conv" | "FusedConv":
-            return dims[0]
-        case "ConvTranspose":
-            return dims[1] * node.int_attribute("group", 1)
-        case "Gemm" | "FusedGemm":
-            return dims[0] if node.int_attribute("transB", 0) else dims[1]
-        case _:
-            return dims[-1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inspector.facts.batchnorm import Lookalike
+from inspector.facts.batchnorm import Lookalike, Origin
 from inspector.facts.model import Node
-from inspector.recognise.around import readers
+from inspector.recognise.around import dims_of, readers
+from inspector.recognise.names import other_norm
 from inspector.recognise.place import Place
 from inspector.recognise.runs import Link
 
@@ -57,6 +58,7 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
     pending, seen = [value], {value}
     reductions: list[Node] = []
     centred = rooted = False
+    named = ""
     while pending and len(seen) <= _MOST:
         node = place.producer(pending.pop(0))
         if node is None:
@@ -64,7 +66,11 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
         if node.op_type in _NORMS and not reductions and not rooted:
             if layer:
                 return None
-            return _NORMS[node.op_type], f"it is the tail of {node.op_type} {node.label!r}"
+            kind = other_norm(node) or _NORMS[node.op_type]
+            return kind, f"it is the tail of {node.op_type} {node.label!r}"
+        if node.op_type == "BatchNormalization" and own_statistics(node, place):
+            return other_norm(node) or _BY_ITSELF, f"it is the tail of {node.label!r}"
+        named = named or other_norm(node)
         if node.op_type in _REDUCTIONS:
             reductions.append(node)
         elif node.op_type not in _ELEMENTWISE:
@@ -79,7 +85,7 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
         return None
     if not reductions:
         return None
-    kind = _kind(reductions, centred, place)
+    kind = named or _kind(reductions, centred, place)
     names = ", ".join(dict.fromkeys(each.op_type for each in reductions))
     return kind, f"what it scales was normalised at run time ({names} of the data, and its root)"
 
@@ -118,6 +124,65 @@ def _axes(node: Node, place: Place) -> tuple[int, ...] | None:
     tensor = place.binding(node.input(1)).tensor
     values = None if tensor is None else place.chains.load(tensor)
     return None if values is None else tuple(int(each) for each in values.reshape(-1))
+
+
+_BY_ITSELF = "a normalisation by its input's own statistics"
+
+
+def own_statistics(node: Node, place: Place) -> bool:
+    """Whether a BatchNormalization takes a mean that is computed from data."""
+    return place.source(node.input(3)).origin is Origin.COMPUTED
+
+
+def disguised(node: Node, place: Place) -> tuple[str, str] | None:
+    """What a BatchNormalization node really is, where it is no layer of that name, and why.
+
+    TensorFlow computes LayerNormalization by a BatchNormalization over reshaped data, and torch
+    writes an InstanceNorm with running statistics so: the batch becomes part of the channels, and
+    the statistics are repeated for each of it.
+    """
+    named = other_norm(node)
+    front = place.producer(node.input(0))
+    reshaped = front is not None and front.op_type == "Reshape"
+    if named == "InstanceNorm" and node.metadata and reshaped:
+        return named, "torch's exporter notes it for this node"
+    if named and own_statistics(node, place):
+        return named, "it normalises reshaped data by that data's own statistics, and is named so"
+    if front is None or not reshaped:
+        return None
+    behind = readers(node.outputs[0], place) if node.outputs else []
+    if not behind or any(each.op_type != "Reshape" for each in behind):
+        return None
+    if all(_is_tiled(node.input(at), place) for at in (3, 4)):
+        return "InstanceNorm", "its running statistics are tiled over the batch"
+    times = _repeats(node, front, place)
+    if times:
+        return "InstanceNorm", f"the batch is reshaped into its channels, {times} times the same"
+    return None
+
+
+def _is_tiled(value: str, place: Place) -> bool:
+    producer = place.producer(value)
+    return producer is not None and producer.op_type == "Tile"
+
+
+def _repeats(node: Node, front: Node, place: Place) -> int:
+    """How often the same statistics are repeated for data of which the batch became channels."""
+    dims = dims_of(front.input(0), place)
+    target = place.binding(front.input(1)).tensor
+    shape = None if target is None else place.chains.load(target)
+    if dims is None or len(dims) < 3 or shape is None or shape.size != len(dims) or shape[0] != 1:
+        return 0
+    channels = dims[1]
+    if not isinstance(channels, int) or channels < 1:
+        return 0
+    tensors = [place.binding(node.input(at)).tensor for at in (3, 4)]
+    found = [place.chains.load(each) for each in tensors if each is not None]
+    values = [each.reshape(-1) for each in found if each is not None]
+    if len(values) < 2 or any(each.size % channels or each.size == channels for each in values):
+        return 0
+    same = all((each.reshape(-1, channels) == each[:channels]).all() for each in values)
+    return values[0].size // channels if same else 0
 
 
 def quantised(links: Sequence[Link], place: Place) -> str:

@@ -22,9 +22,20 @@ _WITNESS = re.compile(
 """What exporters and optimisers write for BatchNorm alone, whatever the layers are called."""
 
 _OTHER = re.compile(
-    r"(?:layer|instance|group|rms|unit|weight|spectral|response)_?norm", re.IGNORECASE
+    r"(layer|instance|group|rms|unit|weight|spectral|response)_?norm", re.IGNORECASE
 )
 """TensorFlow has LayerNormalization compute ``layer_normalization/batchnorm/mul``."""
+
+_KINDS = {
+    "layer": "LayerNorm",
+    "instance": "InstanceNorm",
+    "group": "GroupNorm",
+    "rms": "RMSNorm",
+    "unit": "UnitNormalization",
+    "weight": "weight normalisation",
+    "spectral": "spectral normalisation",
+    "response": "local response normalisation",
+}
 
 _SEPARATORS = re.compile(r"[/:;.]")
 
@@ -44,6 +55,13 @@ def batchnorm_scope(name: str) -> str:
         return ""
     end = _SEPARATORS.search(name, found.end())
     return name[: end.start()] if end is not None else name
+
+
+def other_norm(node: Node) -> str:
+    """The other normalisation that a node's name, or an exporter's note on it, speaks of."""
+    classes = node.metadata.get(_CLASSES, "") if node.metadata else ""
+    found = _OTHER.search(classes) or _OTHER.search(node.name)
+    return _KINDS[found[1].lower()] if found else ""
 
 
 def witness_scope(name: str) -> str:

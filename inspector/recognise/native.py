@@ -63,6 +63,7 @@ def native(node: Node, place: Place) -> BatchNorm:
         foldable_into=into,
         obstacle=obstacle,
         output=output,
+        entered=value,
         op_type=node.op_type,
         remarks=_SPATIAL if each_place else (),
     )

@@ -126,7 +126,8 @@ class Place:
             elif waiting:
                 pending += waiting
             else:
-                inputs = [place._input(each) for each in node.inputs]
+                inputs = [place._input(each) for each in place._deciding(node)]
+                inputs += [place._type_of(each) for each in node.inputs[len(inputs) :]]
                 place._sources[name] = recipe_for(node, inputs, place.opset, name)
         return self._sources[value]
 
@@ -136,7 +137,7 @@ class Place:
         Identity passes on whatever it gets, the reason included.
         """
         waiting = []
-        for name in node.inputs:
+        for name in self._deciding(node):
             if not name:
                 continue
             home = self._home(name)
@@ -148,6 +149,19 @@ class Place:
             elif not known.is_constant and node.op_type != "Identity":
                 return None
         return waiting
+
+    def _deciding(self, node: Node) -> tuple[str, ...]:
+        """The inputs whose values decide what a node gives: of CastLike's second, the type does."""
+        typed = node.op_type == "CastLike" and self._type_of(node.input(1)) is not None
+        return node.inputs[:1] if typed else node.inputs
+
+    def _type_of(self, value: str) -> Binding | None:
+        """A constant of the type that `value` is declared to have, if it is."""
+        declared = self.declared.get(value)
+        if declared is None or declared.dtype is None:
+            return None
+        tensor = self.chains.empty(declared.dtype)
+        return None if tensor is None else Binding(origin=Origin.CONSTANT, tensor=tensor)
 
     def _input(self, value: str) -> Binding | None:
         """What an input of a node here stands for, if it is not left out and known already."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from inspector.facts.inspection import InspectedNorm, Inspection
+from inspector.facts.inspection import InspectedAffine, InspectedNorm, Inspection
 from inspector.report.words import shortest
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ def _inspection(fact: Inspection) -> dict[str, Any]:
         "inputs": [_value(each) for each in fact.inputs],
         "outputs": [_value(each) for each in fact.outputs],
         "batchnorms": [_norm(each) for each in fact.norms],
+        "affines": [_affine(each) for each in fact.affines],
+        "lookalikes": [asdict(each) for each in fact.lookalikes],
+        "folded": [asdict(each) for each in fact.folded],
+        "linear": [asdict(each) for each in fact.linear],
+        "against": None if fact.reference is None else asdict(fact.reference),
         "parameters": _count(fact.count),
         "manifest": None if fact.manifest is None else asdict(fact.manifest),
         "notes": [*fact.notes, *fact.count.notes],
@@ -69,11 +74,16 @@ def _norm(each: InspectedNorm) -> dict[str, Any]:
         "name": norm.name,
         "scope": norm.scope,
         "form": norm.form,
+        "op_type": norm.op_type,
+        "confidence": norm.confidence,
+        "evidence": norm.evidence,
+        "nodes": norm.nodes,
         "channels": norm.channels,
-        "epsilon": float(shortest(norm.epsilon)),
+        "axis": norm.axis,
+        "epsilon": _float32(norm.epsilon),
         "momentum": {
-            "onnx": float(shortest(norm.momentum)),
-            "keras": float(shortest(norm.momentum)),
+            "onnx": _float32(norm.momentum),
+            "keras": _float32(norm.momentum),
             "torch": norm.torch_momentum,
             "stated": norm.momentum_stated,
         },
@@ -81,8 +91,33 @@ def _norm(each: InspectedNorm) -> dict[str, Any]:
         "after": norm.after,
         "before": norm.before,
         "foldable_into": norm.foldable_into,
+        "obstacle": norm.obstacle,
+        "remarks": norm.remarks,
         "parameters": {name: _parameter(parameter) for name, parameter in norm.parameters},
         "ranges": _ranges(each.values),
+    }
+
+
+def _float32(value: float | None) -> float | None:
+    """An attribute in as many digits as tell it from its neighbours."""
+    return None if value is None else float(shortest(value))
+
+
+def _affine(each: InspectedAffine) -> dict[str, Any]:
+    affine = each.affine
+    return {
+        "name": affine.name,
+        "scope": affine.scope,
+        "channels": affine.channels,
+        "axis": affine.axis,
+        "nodes": affine.nodes,
+        "after": affine.after,
+        "before": affine.before,
+        "remark": affine.remark,
+        "ranges": {
+            "slope": _range(each.values.slope),
+            "intercept": _range(each.values.intercept),
+        },
     }
 
 

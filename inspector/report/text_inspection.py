@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from inspector.facts.batchnorm import BatchNorm, Certainty, Form, Range
+from inspector.facts.batchnorm import BatchNorm, Form, Origin, Range
 from inspector.facts.count import Count, Role
 from inspector.facts.inspection import InspectedNorm, Inspection
 from inspector.report.page import BAD, DOUBT, FAINT, NAME, Page, Span
+from inspector.report.text_remains import write_remains
 from inspector.report.words import fitted, listed, many, number, printable, shortest, size
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def write_inspection(fact: Inspection, page: Page) -> None:
     page.line((printable(fact.path), NAME))
     page.pairs(_about(fact))
     _norms(fact, page)
+    write_remains(fact, page)
     _totals(fact.count, page)
     _notes((*fact.notes, *fact.count.notes), page)
 
@@ -64,11 +66,6 @@ def _origin(manifest: Manifest) -> list[tuple[str, list[Span]]]:
 def _norms(fact: Inspection, page: Page) -> None:
     if not fact.norms:
         page.heading("BatchNorm", "none found")
-        page.line(
-            "no BatchNormalization node in any scope; exporters fold BatchNorm into a "
-            "convolution, or write it as Mul and Add",
-            indent=2,
-        )
         return
     page.heading("BatchNorm", _how_many(fact))
     header = "".join(name.rjust(_WIDTH) for name in _COLUMNS)
@@ -90,7 +87,28 @@ def _conventions(fact: Inspection, page: Page) -> None:
         indent=2,
         hang=2,
     )
-    silent = sum(not each.norm.momentum_stated for each in fact.norms)
+    norms = [each.norm for each in fact.norms]
+    silent = sum(each.momentum is not None and not each.momentum_stated for each in norms)
+    if any(each.form is Form.AFFINE for each in norms):
+        page.line(
+            (
+                "affine: y = slope · x + intercept is all that is left; scale, B, mean, var and "
+                "epsilon are merged into the two and lost, the momentum is dropped",
+                DOUBT,
+            ),
+            indent=2,
+            hang=2,
+        )
+    if any(each.form is Form.DECOMPOSED for each in norms):
+        page.line(
+            (
+                "decomposed: read off arithmetic that computes "
+                "(x − mean) · scale / sqrt(var + epsilon) + B, which has no momentum",
+                FAINT,
+            ),
+            indent=2,
+            hang=2,
+        )
     if silent:
         page.line(
             (
@@ -115,16 +133,31 @@ def _norm(each: InspectedNorm, page: Page) -> None:
     ranges = (values.scale, values.bias, values.mean, values.var, values.slope)
     channels = "?" if norm.channels is None else str(norm.channels)
     page.exact(
-        f"{channels:>8} {fitted(norm.epsilon, 9):>9} {fitted(norm.momentum, 6):>6} ONNX ",
+        f"{channels:>8} ",
+        _told(norm.epsilon, 9),
+        " ",
+        _told(norm.momentum, 6),
+        " ONNX ",
         (" min", FAINT),
         *[_UNKNOWN if found is None else number(found.low).rjust(_WIDTH) for found in ranges],
     )
     page.exact(
-        f"{'':>8} {'':>9} {fitted(norm.torch_momentum, 6):>6} torch",
+        f"{'':>8} {'':>9} ",
+        _told(norm.torch_momentum, 6),
+        " torch",
         (" max", FAINT),
         *[_UNKNOWN if found is None else number(found.high).rjust(_WIDTH) for found in ranges],
     )
+    if norm.nodes:
+        _arithmetic(each, page)
+    if norm.obstacle:
+        page.line((f"not foldable: {printable(norm.obstacle)}", FAINT), indent=9, hang=2)
     _remarks(norm, ranges, page)
+
+
+def _told(value: float | None, width: int) -> Span:
+    """An attribute, or that the file does not tell it."""
+    return ("lost".rjust(width), DOUBT) if value is None else fitted(value, width).rjust(width)
 
 
 def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> None:
@@ -133,7 +166,7 @@ def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> Non
         words = "momentum 1 is PyTorch's 0, or its None (a cumulative average)"
         page.line((words, FAINT), indent=9, hang=2)
     for label, value, room in (("epsilon", norm.epsilon, 9), ("momentum", norm.momentum, 6)):
-        if len(shortest(value)) > room:
+        if value is not None and len(shortest(value)) > room:
             page.line((f"{label}: {shortest(value)} in full", FAINT), indent=9)
     for name, found in zip(_COLUMNS, ranges, strict=True):
         if found is not None and found.non_finite:
@@ -141,13 +174,29 @@ def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> Non
             page.line((words, BAD), indent=9)
     parameters = norm.parameters
     for name, parameter in parameters:
-        if parameter.certainty is Certainty.LOST:
+        if norm.form is not Form.AFFINE and parameter.reason:
             page.line((f"{name}: {printable(parameter.reason)}", DOUBT), indent=9, hang=2)
+        elif parameter.origin is Origin.OVERRIDABLE:
+            words = f"{name}: may be fed as an input instead of what the file holds"
+            page.line((words, DOUBT), indent=9, hang=2)
+    for remark in norm.remarks:
+        page.line((printable(remark), DOUBT), indent=9, hang=2)
     if len({p.tensor.dims for _, p in parameters if p.tensor is not None}) > 1:
         lengths = {n: p.tensor.elements for n, p in parameters if p.tensor is not None}
         if len(set(lengths.values())) > 1:
             words = ", ".join(f"{name} has {count:,}" for name, count in lengths.items())
             page.line((f"numbers of channels disagree: {words}", BAD), indent=9, hang=2)
+
+
+def _arithmetic(each: InspectedNorm, page: Page) -> None:
+    """What a BatchNorm that is no node of its own was found in, and how that is known."""
+    norm, found = each.norm, each.values.intercept
+    operators = ", ".join(printable(node.split(" ")[0]) for node in norm.nodes)
+    parts = [f"{norm.form.value}: {operators} on axis {norm.axis}"]
+    if norm.form is Form.AFFINE and found is not None:
+        parts.append(f"intercept {number(found.low)} to {number(found.high)}")
+    parts += [f"{norm.confidence.value} by {printable(told)}" for told in norm.evidence]
+    page.line("; ".join(parts), indent=9, hang=2)
 
 
 def _title(norm: BatchNorm) -> list[Span]:

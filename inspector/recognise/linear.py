@@ -1,0 +1,148 @@
+"""Operators that a BatchNorm can be folded into, and their weights in one layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from inspector.facts.model import Node
+from inspector.recognise.around import readers
+from inspector.recognise.place import Place
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul")
+_MOVES = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_MOST_MOVES = 8
+
+
+def is_linear(node: Node) -> bool:
+    """Whether a BatchNorm behind this operator could be folded into it."""
+    return node.op_type in LINEAR and (node.is_standard or node.domain == "com.microsoft")
+
+
+def bias_adder(node: Node, place: Place) -> Node | None:
+    """The Add that gives an operator its bias, where it takes none itself."""
+    if node.input(2) or not node.outputs:
+        return None
+    behind = _past_moves(node.outputs[0], place)
+    if behind is None or behind.op_type != "Add":
+        return None
+    constant = [place.source(each).is_constant for each in behind.inputs]
+    return behind if sum(constant) == 1 else None
+
+
+def _past_moves(value: str, place: Place) -> Node | None:
+    """The one node that reads `value`, seen through what only moves it."""
+    for _ in range(_MOST_MOVES):
+        behind = readers(value, place)
+        if len(behind) != 1 or value in place.outputs:
+            return None
+        if behind[0].op_type not in _MOVES or not behind[0].outputs:
+            return behind[0]
+        value = behind[0].outputs[0]
+    return None
+
+
+def linear_before(value: str, place: Place) -> Node | None:
+    """The operator that `value` comes from, seen through moves and the addition of its bias."""
+    for _ in range(_MOST_MOVES):
+        node = place.producer(value)
+        if node is None:
+            return None
+        if is_linear(node):
+            return node
+        if node.op_type == "Add":
+            data = [each for each in node.inputs if not place.source(each).is_constant]
+            if len(data) != 1:
+                return None
+            value = data[0]
+        elif node.op_type in _MOVES:
+            value = node.input(0)
+        else:
+            return None
+    return None
+
+
+def channels_of(node: Node, dims: tuple[int, ...]) -> int | None:
+    """Channels that an operator gives, by the dims of its weights."""
+    if len(dims) < 2:
+        return None
+    match node.op_type:
+        case "Conv" | "FusedConv":
+            return dims[0]
+        case "ConvTranspose":
+            return dims[1] * node.int_attribute("group", 1)
+        case "Gemm" | "FusedGemm":
+            return dims[0] if node.int_attribute("transB", 0) else dims[1]
+        case _:
+            return dims[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """An operator with its weights as a matrix [channels, inputs], and its bias [channels].
+
+    Numbers of the weights are of their own dtype, those of the bias in float64.
+    """
+
+    weights: NDArray[Any]
+    bias: NDArray[Any]
+    dtype: str
+
+
+def layer_of(node: Node, place: Place) -> Layer | None:
+    """An operator's weights and bias; None where the file does not tell them."""
+    import numpy as np
+
+    tensor = place.source(node.input(1)).tensor or place.binding(node.input(1)).tensor
+    channels = None if tensor is None else channels_of(node, tensor.dims)
+    if tensor is None or channels is None or not tensor.is_float:
+        return None
+    stored = place.chains.load(tensor)
+    bias = _bias(node, place, channels)
+    if stored is None or bias is None:
+        return None
+    alpha = node.float_attribute("alpha", 1.0) if node.op_type in ("Gemm", "FusedGemm") else 1.0
+    weights = _as_matrix(node, stored, channels)
+    return Layer(
+        weights=weights if alpha == 1.0 else weights * np.asarray(alpha, dtype=weights.dtype),
+        bias=bias,
+        dtype=tensor.dtype,
+    )
+
+
+def _as_matrix(node: Node, stored: NDArray[Any], channels: int) -> NDArray[Any]:
+    match node.op_type:
+        case "Conv" | "FusedConv":
+            return stored.reshape(channels, -1)
+        case "ConvTranspose":
+            # [inputs, channels / group, …], where a group of inputs makes a group of channels.
+            group = max(node.int_attribute("group", 1), 1)
+            split = stored.reshape(group, stored.shape[0] // group, channels // group, -1)
+            return split.transpose(0, 2, 1, 3).reshape(channels, -1)
+        case "Gemm" | "FusedGemm" if node.int_attribute("transB", 0):
+            return stored
+        case _:
+            return stored.reshape(-1, channels).T
+
+
+def _bias(node: Node, place: Place, channels: int) -> NDArray[Any] | None:
+    """The bias of an operator, in itself or added behind it; zeros if it has none."""
+    import numpy as np
+
+    name, factor = node.input(2), 1.0
+    if name and node.op_type in ("Gemm", "FusedGemm"):
+        factor = node.float_attribute("beta", 1.0)
+    if not name:
+        adder = bias_adder(node, place)
+        if adder is None:
+            return np.zeros(channels)
+        name = next(each for each in adder.inputs if place.source(each).is_constant)
+    tensor = place.binding(name).tensor
+    values = None if tensor is None else place.chains.load(tensor)
+    if values is None or values.size not in (1, channels):
+        return None
+    flat = values.reshape(-1).astype(np.float64) * factor
+    return np.broadcast_to(flat, (channels,))
