@@ -58,23 +58,29 @@ class ReferenceEvaluation:
         return arrays
 
     def _evaluator(self, node: Node, given: tuple[bool, ...], opset: int) -> ReferenceEvaluator:
-        proto = NodeProto(
-            op_type=node.op_type,
-            input=[f"i{at}" if each else "" for at, each in enumerate(given)],
-            output=[f"o{at}" for at in range(len(node.outputs))],
-        )
-        for name, value in sorted(node.attributes.items()):
-            proto.attribute.append(self._attribute(node, name, value))
         opset = max(opset, _FIRST_THERE.get(node.op_type, 1))
-        key = proto.SerializeToString(), opset
+        attributes = tuple([(name, self._plain(value)) for name, value in node.attributes.items()])
+        key = node.op_type, opset, given, len(node.outputs), attributes
         if key not in self._made:
             from onnx.reference import ReferenceEvaluator
 
+            proto = NodeProto(
+                op_type=node.op_type,
+                input=[f"i{at}" if each else "" for at, each in enumerate(given)],
+                output=[f"o{at}" for at in range(len(node.outputs))],
+                attribute=[self._attribute(node, *each) for each in node.attributes.items()],
+            )
             graph = GraphProto(name="constants", node=[proto])
             graph.input.extend(ValueInfoProto(name=name) for name in proto.input if name)
             graph.output.extend(ValueInfoProto(name=name) for name in proto.output)
             self._made[key] = ReferenceEvaluator(graph, opsets={"": opset})
         return self._made[key]
+
+    def _plain(self, value: Any) -> Hashable:
+        """An attribute as what tells it from others: a tensor by its values."""
+        if not isinstance(value, Tensor):
+            return (type(value), value) if isinstance(value, Hashable) else id(value)
+        return value.dtype, value.dims, self._weights.load(value).tobytes()
 
     def _attribute(self, node: Node, name: str, value: Any) -> AttributeProto:
         """A plain attribute or a tensor as the message that carries it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from inspector.facts.batchnorm import Step
-from inspector.recognise.names import batchnorm_scope, torch_scope
+from inspector.recognise.chains import Chains
 from inspector.recognise.runs import Link
 
 _SCALES = frozenset({"Mul", "Div"})
@@ -32,7 +32,7 @@ def units(links: Sequence[Link]) -> Iterator[tuple[Link, ...]]:
 
 def _begins(unit: Sequence[Link], link: Link) -> bool:
     """Whether a link is the first of another map."""
-    last, this = layer(unit[-1]), layer(link)
+    last, this = unit[-1].layer, link.layer
     scaled = any(each.op_type in _SCALES for each in unit)
     shifted = scaled and unit[-1].op_type not in _SCALES
     if this != last:
@@ -41,31 +41,22 @@ def _begins(unit: Sequence[Link], link: Link) -> bool:
     return shifted and link.op_type in _SCALES
 
 
-def layer(link: Link) -> str:
-    """The BatchNorm that the names around a link speak of; empty if they speak of none."""
-    return evidence([link])[1]
-
-
 def evidence(links: Sequence[Link]) -> tuple[str, str]:
     """What tells that a map was a BatchNorm, in words, and that layer's name."""
-    for link in links:
-        if scope := torch_scope(link.node):
-            return f"torch's exporter notes BatchNorm {scope!r} for it", scope
-        tensor = link.constant.tensor
-        names = (link.node.name, *link.node.outputs, link.value, tensor.name if tensor else "")
-        for name in names:
-            if scope := batchnorm_scope(name):
-                return f"the name {name!r}", scope
-    return "", ""
+    return next(((each.told, each.layer) for each in links if each.layer), ("", ""))
 
 
-def steps(links: Sequence[Link]) -> tuple[Step, ...]:
-    """The operators of a map as facts."""
-    return tuple(
-        Step(op_type=each.op_type, value=each.value, tensor=tensor, reversed=each.reversed)
-        for each in links
-        if (tensor := each.constant.tensor) is not None
-    )
+def steps(links: Sequence[Link], chains: Chains) -> tuple[Step, ...] | None:
+    """The operators of a map as facts; None where a constant cannot be computed."""
+    found = []
+    for each in links:
+        tensor = chains.settled(each.source).tensor
+        if tensor is None:
+            return None
+        found.append(
+            Step(op_type=each.op_type, value=each.value, tensor=tensor, reversed=each.reversed)
+        )
+    return tuple(found)
 
 
 def is_per_channel(links: Sequence[Link]) -> bool:

@@ -7,7 +7,7 @@ nothing here looks for a pattern of nodes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,8 +17,8 @@ from inspector.recognise.chains import MOST_ELEMENTS, Chains
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Atom: TypeAlias = tuple[object, ...]
-"""A stored tensor, a value computed by other than arithmetic, or a sum under a root."""
+Atom: TypeAlias = int
+"""Stands for a stored tensor, a value computed by other than arithmetic, or a sum under a root."""
 
 Product: TypeAlias = tuple[tuple[Atom, int], ...]
 """Atoms, sorted, each with its exponent in halves: 2 is the atom itself, -1 one over its root."""
@@ -51,7 +51,8 @@ class Algebra:
     channels: int
     leaves: dict[Atom, Binding] = field(default_factory=dict)
     sums: dict[Atom, Recipe] = field(default_factory=dict)
-    _contents: dict[int, Atom] = field(default_factory=dict)
+    _atoms: dict[Hashable, Atom] = field(default_factory=dict)
+    _tensors: dict[int, Atom] = field(default_factory=dict)
 
     def sum(self, binding: Binding, depth: int = 0) -> Sum | None:
         """What a constant is made of; None where that takes too many products to say."""
@@ -112,7 +113,7 @@ class Algebra:
         """`inner`, which `binding` stands for, to the power of so many halves."""
         addition = _behind_moves(binding)
         if addition is not None and addition.node.op_type in ("Add", "Sum"):
-            atom: Atom = ("sum", *sorted(map(repr, inner.items())))
+            atom = self._atom(("sum", *sorted(inner.items())))
             self.sums.setdefault(atom, addition)
             return {((atom, halves),): 1.0}
         if len(inner) == 1:
@@ -137,18 +138,19 @@ class Algebra:
         """What makes two uses of a constant the same one, however it was moved or stored twice."""
         found = base(binding)
         if found.recipe is not None:
-            return ("recipe", id(found.recipe))
+            return self._atom(("recipe", id(found.recipe)))
         tensor = found.tensor
         if tensor is None:
-            return ("unknown", id(found))
-        if tensor.key not in self._contents:
+            return self._atom(("unknown", id(found)))
+        if tensor.key not in self._tensors:
             values = self.chains.load(tensor) if tensor.elements <= MOST_ELEMENTS else None
-            self._contents[tensor.key] = (
-                ("tensor", tensor.key)
-                if values is None
-                else ("values", values.astype("float64").tobytes())
-            )
-        return self._contents[tensor.key]
+            what = tensor.key if values is None else values.astype("float64").tobytes()
+            self._tensors[tensor.key] = self._atom(("tensor", what))
+        return self._tensors[tensor.key]
+
+    def _atom(self, what: Hashable) -> Atom:
+        """A number that stands for `what`, the same at each time."""
+        return self._atoms.setdefault(what, len(self._atoms))
 
     def _number(self, binding: Binding) -> float | None:
         """The value of a constant that is a single stored number."""
@@ -196,14 +198,14 @@ def without(product: Product, divisor: Product) -> Product | None:
         if rest.get(atom, 0) * exponent <= 0 or abs(rest[atom]) < abs(exponent):
             return None
         rest[atom] -= exponent
-    return tuple(sorted(((a, e) for a, e in rest.items() if e), key=repr))
+    return tuple(sorted([each for each in rest.items() if each[1]]))
 
 
 def _times(one: Product, other: Product) -> Product:
     exponents = dict(one)
     for atom, exponent in other:
         exponents[atom] = exponents.get(atom, 0) + exponent
-    return tuple(sorted(((a, e) for a, e in exponents.items() if e), key=repr))
+    return tuple(sorted([each for each in exponents.items() if each[1]]))
 
 
 def _is_arithmetic(binding: Binding) -> bool:

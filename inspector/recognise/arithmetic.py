@@ -97,6 +97,8 @@ def _maps(links: Links, place: Place) -> Iterator[Found]:
     """Affine maps, and what only looks like one."""
     for unit in units(_without_bias(links, place)):
         first, last = unit[0], unit[-1].node
+        if any(each.source.tensor is None for each in unit) and steps(unit, place.chains) is None:
+            continue
         told, layer = evidence(unit)
         norm = _native_in_front(first, place)
         if norm is None and is_per_channel(unit) and (why := quantised(unit, place)):
@@ -206,7 +208,7 @@ def _affine_norm(links: Links, place: Place, told: str, layer: str) -> BatchNorm
         axis=_axis(links, place),
         op_type="",
         nodes=_nodes(links),
-        steps=steps(links),
+        steps=steps(links, place.chains) or (),
         evidence=(told,),
     )
 
@@ -227,7 +229,7 @@ def _affine(links: Links, place: Place, remark: str) -> Affine:
         channels=_channels(links),
         axis=_axis(links, place),
         nodes=_nodes(links),
-        steps=steps(links),
+        steps=steps(links, place.chains) or (),
         after=after(links[0].data, place),
         before=before(last.outputs[0], place),
         output=last.outputs[0],

@@ -17,7 +17,13 @@ _SAME_RANK = _OTHER_LENGTHS | frozenset(
 )
 """Operators whose output has as many axes as their first input."""
 
-_MOST_BETWEEN = 4
+_ONE_STREAM = _SEEN_THROUGH | frozenset(
+    "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
+    "Softplus Dropout MaxPool AveragePool Pad Squeeze Unsqueeze Flatten Resize Upsample".split()
+)
+"""Operators that make one value of one other: what stands in front of them is still the same."""
+
+_MOST_BETWEEN = 3
 """Operators behind which another one is no longer next to a BatchNorm."""
 
 _MOST = 64
@@ -68,11 +74,11 @@ def fold_target(value: str, place: Place) -> tuple[str | None, str]:
             return None, f"others read the output of {producer.op_type} {producer.label!r} too"
         if producer.op_type in _FOLDS_INTO and producer.is_standard:
             break
-        if producer.op_type != "Identity":
-            passed.append(producer.op_type)
-        if len([each for each in producer.inputs if place.producer(each) is not None]) > 1:
+        if producer.op_type not in _ONE_STREAM:
             producer = None
             break
+        if producer.op_type != "Identity":
+            passed.append(producer.op_type)
         name = producer.input(0)
         producer = place.producer(name)
     if producer is None or producer.op_type not in _FOLDS_INTO or len(passed) > _MOST_BETWEEN:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Model, Node, Tensor
-from inspector.recognise.binding import Binding, Recipe, computed
+from inspector.recognise.binding import Binding, Recipe, Told, computed, told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class Chains:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._settled: dict[int, Binding] = {}
-        self._recipes: list[Recipe] = []  # so that no id is given twice
+        self._held: list[Recipe] = []  # so that no id is given twice
         self._empty: dict[str, Tensor] = {}
         self._elements = 0
 
@@ -71,7 +71,7 @@ class Chains:
             if waiting:
                 pending += waiting
                 continue
-            self._recipes.append(recipe)
+            self._held.append(recipe)
             self._settled[id(recipe)] = self._computed(recipe)
             pending.pop()
         found = self._settled[id(binding.recipe)]
@@ -81,6 +81,10 @@ class Chains:
             reason=found.reason,
             arithmetic=found.arithmetic,
         )
+
+    def told(self, binding: Binding) -> Told | None:
+        """Dims and type of a constant, computed only where nothing less tells them."""
+        return told(binding) or told(self.settled(binding))
 
     def load(self, tensor: Tensor) -> NDArray[Any] | None:
         """Values of a tensor; None where its data file is missing."""
@@ -112,6 +116,8 @@ class Chains:
         reason = next((each.reason for each in inputs if each and each.tensor is None), "")
         if reason:
             return _unknown(reason)
+        if (same := _passed_on(recipe, inputs)) is not None:
+            return same
         try:
             values = self._run(recipe, inputs)
         except UnreadableError as error:
@@ -151,13 +157,29 @@ class Chains:
         return self._model.weights.load(tensor)
 
 
+def _passed_on(recipe: Recipe, inputs: Sequence[Binding | None]) -> Binding | None:
+    """The input of a Cast to the type that it has: nothing is to be computed."""
+    first = inputs[0] if inputs else None
+    if recipe.node.op_type != "Cast" or first is None or first.tensor is None:
+        return None
+    same = _CAST_TO.get(recipe.node.int_attribute("to", 0)) == first.tensor.dtype
+    return first if same else None
+
+
+_CAST_TO = {1: "float32", 10: "float16", 11: "float64"}
+"""Of ONNX's element types those that parameters have, by their numbers."""
+
+
 def recipe_for(node: Node, inputs: Sequence[Binding | None], opset: int, value: str) -> Binding:
     """What `value`, an output of `node`, stands for, given what its inputs stand for."""
     if node.op_type == "Identity" and inputs and inputs[0] is not None:
         return inputs[0]
-    if not all(each is None or each.is_constant for each in inputs):
-        return computed(node)
-    over = any(each is not None and each.origin is Origin.OVERRIDABLE for each in inputs)
+    over = False
+    for each in inputs:
+        if each is not None:
+            if each.tensor is None and each.recipe is None:
+                return computed(node)
+            over = over or each.origin is Origin.OVERRIDABLE
     position = node.outputs.index(value)
     return Binding(
         origin=Origin.OVERRIDABLE if over else Origin.CHAIN,

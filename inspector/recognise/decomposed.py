@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from inspector.facts.batchnorm import Certainty, Origin, Parameter
@@ -33,8 +34,6 @@ LONGEST = 6
 _LARGE = 0.05
 """More than any framework's epsilon."""
 
-_ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -50,17 +49,7 @@ class Parts:
 
 def has_root(links: Sequence[Link]) -> bool:
     """Whether any constant of a run is computed through a root, without which none is told."""
-    pending = [each.source.recipe for each in links]
-    seen: set[int] = set()
-    while pending:
-        recipe = pending.pop()
-        if recipe is None or id(recipe) in seen:
-            continue
-        seen.add(id(recipe))
-        if recipe.node.op_type in _ROOTS:
-            return True
-        pending += [each.recipe for each in recipe.inputs if each is not None]
-    return False
+    return any(each.source.recipe is not None and each.source.recipe.rooted for each in links)
 
 
 def parts_of(links: Sequence[Link], algebra: Algebra, *, bias_first: bool) -> Parts | None:
@@ -200,6 +189,13 @@ class _Match:
         first, second = addition.inputs
         if first is None or second is None:
             return None
+        lengths = [self._algebra.chains.told(each) for each in (first, second)]
+        sizes = [prod(each.dims) for each in lengths if each is not None]
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
+            var, epsilon = (first, second) if sizes[1] == 1 else (second, first)
+            values = self._algebra.values(epsilon)
+            if values is not None and values.size == 1:
+                return var, float(values.reshape(-1)[0])
         candidates = []
         for at, (var, epsilon) in enumerate(((first, second), (second, first))):
             values = self._algebra.values(epsilon)

@@ -37,7 +37,7 @@ class Traces:
         self.nodes = [
             node
             for node in place.nodes
-            if is_linear(node) and place.source(node.input(1)).is_constant
+            if is_linear(node) and node.outputs and place.source(node.input(1)).is_constant
         ]
 
     def found(self) -> Iterator[FoldedEvidence]:

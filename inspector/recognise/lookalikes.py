@@ -33,6 +33,9 @@ _ELEMENTWISE = frozenset(
 _ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal", "Rsqrt"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
 _REDUCTIONS = _MEANS | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
+_TELLING = _REDUCTIONS | _NORMS.keys() | {"BatchNormalization"}
+"""Operators without which nothing is normalised at run time."""
+
 _MOST = 32
 """Operators that a normalisation takes, at most, from its last one back to its reductions."""
 
@@ -55,6 +58,8 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
     layer
         Only of this layer, by the names of what takes the root.
     """
+    if not place.operators & _TELLING:
+        return None
     pending, seen = [value], {value}
     reductions: list[Node] = []
     centred = rooted = False

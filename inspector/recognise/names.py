@@ -7,7 +7,6 @@ docs/what-exporters-leave.md.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from inspector.facts.model import Node
 
@@ -45,10 +44,11 @@ _TRACED = "pkg.torch.onnx.fx_node"
 _RULES = "pkg.onnxscript.rewriter.rule_name"
 
 
-@lru_cache(maxsize=4096)
 def batchnorm_scope(name: str) -> str:
     """The part of `name` up to and with the BatchNorm that it names; empty if it names none."""
-    if _OTHER.search(name):
+    low = name.lower()
+    # Most names name none, and a search for a few letters is fast.
+    if ("norm" not in low and "bn" not in low) or _OTHER.search(name):
         return ""
     found = _BATCHNORM.search(name)
     if found is None:
@@ -60,13 +60,15 @@ def batchnorm_scope(name: str) -> str:
 def other_norm(node: Node) -> str:
     """The other normalisation that a node's name, or an exporter's note on it, speaks of."""
     classes = node.metadata.get(_CLASSES, "") if node.metadata else ""
+    if not classes and "norm" not in node.name.lower():
+        return ""
     found = _OTHER.search(classes) or _OTHER.search(node.name)
     return _KINDS[found[1].lower()] if found else ""
 
 
 def witness_scope(name: str) -> str:
     """As `batchnorm_scope`, for names that nothing but a BatchNorm leaves."""
-    found = _WITNESS.search(name)
+    found = _WITNESS.search(name) if "atch" in name or "_bn" in name or "BnF" in name else None
     return (batchnorm_scope(name) or name) if found and not _OTHER.search(name) else ""
 
 

@@ -6,6 +6,7 @@ Recognisers ask here, and so need not know of subgraphs, functions and Identity.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Graph, Node, Scope, Tensor, Value, Wiring
@@ -56,6 +57,12 @@ class Place:
             for name in dict.fromkeys(captured(node)):
                 self._capturing.setdefault(name, []).append(node)
 
+    @cached_property
+    def operators(self) -> frozenset[str]:
+        """The types of operators that there are in this place and those around it."""
+        around = self.parent.operators if self.parent is not None else frozenset()
+        return around | {node.op_type for node in self.nodes}
+
     @property
     def opset(self) -> int:
         return self.opsets.get("", 1)
@@ -96,6 +103,9 @@ class Place:
 
     def source(self, value: str) -> Binding:
         """What `value` stands for here, with nothing computed yet."""
+        found = self._sources.get(value)
+        if found is not None:
+            return found
         if not value:
             return ABSENT
         home = self._home(value)
@@ -103,8 +113,20 @@ class Place:
             return Binding(origin=Origin.ABSENT, tensor=None, reason=f"nothing computes {value!r}")
         return home._known(value) or home._traced(value)
 
+    def is_constant(self, value: str) -> bool:
+        """Whether the file alone tells what `value` is."""
+        if value in self._producers and not may_compute(self._producers[value]):
+            return value in self._tensors
+        return self.source(value).is_constant
+
     def _known(self, value: str) -> Binding | None:
-        return self._stored(value) or self._sources.get(value)
+        """What one of this place's own values stands for, where it is stored or was asked for."""
+        found = self._sources.get(value)
+        if found is None:
+            found = self._stored(value)
+            if found is not None:
+                self._sources[value] = found
+        return found
 
     def _traced(self, value: str) -> Binding:
         """What a node here computes, from what its inputs stand for.
@@ -115,45 +137,47 @@ class Place:
         entered: set[tuple[int, str]] = set()
         while pending:
             place, name = pending[-1]
-            if place._known(name) is not None:
+            if name in place._sources:
                 pending.pop()
                 continue
             node = place._producers[name]
+            inputs, waiting = place._inputs(node) if may_compute(node) else (None, [])
             entered.add((id(place), name))
-            waiting = place._waiting(node) if may_compute(node) else None
-            if waiting is None or any((id(home), each) in entered for home, each in waiting):
+            if inputs is None or any((id(home), each) in entered for home, each in waiting):
                 place._sources[name] = computed(node)
             elif waiting:
                 pending += waiting
             else:
-                inputs = [place._input(each) for each in place._deciding(node)]
-                inputs += [place._type_of(each) for each in node.inputs[len(inputs) :]]
                 place._sources[name] = recipe_for(node, inputs, place.opset, name)
         return self._sources[value]
 
-    def _waiting(self, node: Node) -> list[tuple[Place, str]] | None:
-        """The inputs of a node that are not known yet; None where one is known to be no constant.
+    def _inputs(self, node: Node) -> tuple[list[Binding | None] | None, list[tuple[Place, str]]]:
+        """What the inputs of a node stand for, and which of them are not known yet.
 
-        Identity passes on whatever it gets, the reason included.
+        None where one is known to be no constant. Identity passes on whatever it gets, the reason
+        included.
         """
-        waiting = []
-        for name in self._deciding(node):
-            if not name:
-                continue
-            home = self._home(name)
-            if home is None:
-                return None
-            known = home._known(name)
-            if known is None:
-                waiting.append((home, name))
-            elif not known.is_constant and node.op_type != "Identity":
-                return None
-        return waiting
+        found: list[Binding | None] = []
+        waiting: list[tuple[Place, str]] = []
+        deciding = self._deciding(node) if node.op_type == "CastLike" else node.inputs
+        for name in deciding:
+            known = self._sources.get(name) if name else None
+            if name and known is None:
+                home = self._home(name)
+                if home is None:
+                    return None, []
+                known = home._known(name)
+                if known is None:
+                    waiting.append((home, name))
+            if known is not None and not known.is_constant and node.op_type != "Identity":
+                return None, []
+            found.append(known)
+        found += [self._type_of(each) for each in node.inputs[len(found) :]]
+        return found, waiting
 
     def _deciding(self, node: Node) -> tuple[str, ...]:
         """The inputs whose values decide what a node gives: of CastLike's second, the type does."""
-        typed = node.op_type == "CastLike" and self._type_of(node.input(1)) is not None
-        return node.inputs[:1] if typed else node.inputs
+        return node.inputs[:1] if self._type_of(node.input(1)) is not None else node.inputs
 
     def _type_of(self, value: str) -> Binding | None:
         """A constant of the type that `value` is declared to have, if it is."""
@@ -162,11 +186,6 @@ class Place:
             return None
         tensor = self.chains.empty(declared.dtype)
         return None if tensor is None else Binding(origin=Origin.CONSTANT, tensor=tensor)
-
-    def _input(self, value: str) -> Binding | None:
-        """What an input of a node here stands for, if it is not left out and known already."""
-        home = self._home(value) if value else None
-        return home._known(value) if home is not None else None
 
     def _stored(self, value: str) -> Binding | None:
         """What `value` stands for where no node of this scope has to compute it."""

@@ -13,6 +13,7 @@ from inspector.facts.fact import fact
 from inspector.facts.model import Dim, Node
 from inspector.recognise.around import dims_of, readers
 from inspector.recognise.binding import Binding
+from inspector.recognise.names import batchnorm_scope, torch_scope
 from inspector.recognise.place import Place
 
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sum"})
@@ -30,29 +31,33 @@ class Link:
         ``Add``, ``Sub``, ``Mul`` or ``Div``.
     data, value
         Its operands: what flows, and the constant.
-    constant
-        What the constant stands for, its values computed.
     source
-        The same with nothing computed, for whoever asks how it came about.
+        What the constant stands for, with nothing computed.
+    dims
+        Of the constant.
     reversed
         Whether the constant is the first operand.
     axis
         The axis of the channels at the run's start; None where the constant has one element.
         Negative ones count from the last.
+    told, layer
+        What tells that this was part of a BatchNorm, in words, and that layer's name.
     """
 
     node: Node
     op_type: str
     data: str
     value: str
-    constant: Binding
     source: Binding
+    dims: tuple[int, ...]
     reversed: bool
     axis: int | None
+    told: str
+    layer: str
 
     @property
     def elements(self) -> int:
-        return self.constant.tensor.elements if self.constant.tensor is not None else 0
+        return prod(self.dims)
 
 
 @fact(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,7 @@ def runs(place: Place) -> Iterator[Run]:
     for node in place.nodes:
         if node.op_type in _ARITHMETIC and len(node.inputs) == 2 and node.is_standard:
             position = _constant_operand(node, place)
-            if position is not None and node.outputs:
+            if position is not None and node.outputs and node.outputs[0]:
                 found[node.outputs[0]] = (node, position)
     if not found:
         return
@@ -91,13 +96,14 @@ def runs(place: Place) -> Iterator[Run]:
 
 def _constant_operand(node: Node, place: Place) -> int | None:
     """The position of the one constant operand, if it may be of one element for each channel."""
-    first, second = (place.source(each) for each in node.inputs)
-    if first.is_constant == second.is_constant:
+    first, second = node.inputs
+    one = place.is_constant(first)
+    if one == place.is_constant(second):
         return None
-    position = 0 if first.is_constant else 1
+    position = 0 if one else 1
     if node.op_type == "Div" and position == 0:
         return None
-    tensor = (first, second)[position].tensor
+    tensor = place.source(node.inputs[position]).tensor
     if tensor is not None and not (tensor.is_float and _at_most_one_axis(tensor.dims)):
         return None
     return position
@@ -139,24 +145,54 @@ def _composed(
     return tuple(first[each] for each in then) if len(first) == len(then) else None
 
 
-def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None) -> Link:
-    source = place.source(node.input(position))
-    constant = place.binding(node.input(position))
+def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None) -> Link | None:
+    """A link; None where its constant is no vector after all."""
+    value = node.input(position)
+    source = place.source(value)
+    dims = _dims_of_vector(source, place)
+    if dims is None:
+        return None
     axis = None
-    if constant.tensor is not None and constant.tensor.elements > 1:
-        axis = _axis(node, constant.tensor.dims, place.opset)
+    if prod(dims) > 1:
+        axis = _axis(node, dims, place.opset)
         if perm is not None and -len(perm) <= axis < len(perm):
             axis = perm[axis] - len(perm)
+    told, layer = _evidence(node, value, source)
     return Link(
         node=node,
         op_type="Add" if node.op_type == "Sum" else node.op_type,
         data=node.input(1 - position),
-        value=node.input(position),
-        constant=constant,
+        value=value,
         source=source,
+        dims=dims,
         reversed=position == 0,
         axis=axis,
+        told=told,
+        layer=layer,
     )
+
+
+def _dims_of_vector(source: Binding, place: Place) -> tuple[int, ...] | None:
+    """Dims of a constant of floats with one axis at most that is longer than one."""
+    if source.tensor is not None:
+        dims, is_float = source.tensor.dims, source.tensor.is_float
+    else:
+        told = place.chains.told(source)
+        if told is None:
+            return None
+        dims, is_float = told.dims, told.is_float
+    return dims if is_float and _at_most_one_axis(dims) else None
+
+
+def _evidence(node: Node, value: str, source: Binding) -> tuple[str, str]:
+    """What tells that a node was part of a BatchNorm, in words, and that layer's name."""
+    if scope := torch_scope(node):
+        return f"torch's exporter notes BatchNorm {scope!r} for it", scope
+    stored = source.tensor.name if source.tensor is not None else ""
+    for name in (node.name, *node.outputs, value, stored):
+        if scope := batchnorm_scope(name):
+            return f"the name {name!r}", scope
+    return "", ""
 
 
 def _axis(node: Node, dims: tuple[int, ...], opset: int) -> int:
@@ -189,28 +225,23 @@ def _axis_of_one(run: Sequence[Link], dims: Sequence[Dim] | None) -> int | None:
 
     A number without axes is one for the whole tensor, whatever its dims.
     """
-    written = all(each.constant.tensor is None or each.constant.tensor.dims for each in run)
+    written = all(each.dims for each in run)
     if dims is None or len(dims) < 2 or not written:
         return None
     return next((at for at in (1, len(dims) - 1) if dims[at] == 1), None)
 
 
-def _unbroken(place: Place, links: Sequence[Link]) -> Iterator[Run]:
+def _unbroken(place: Place, links: Sequence[Link | None]) -> Iterator[Run]:
     """The parts of a run whose constants are vectors of one length along one axis."""
     part: list[Link] = []
     size, axis = 1, None
-    for link in links:
-        tensor = link.constant.tensor
-        if tensor is None or not tensor.is_float or not _at_most_one_axis(tensor.dims):
+    for link in (*links, None):
+        other = link is not None and link.axis is not None and axis is not None
+        if link is None or (other and (link.elements, link.axis) != (size, axis)):
             if part:
                 yield Run(place=place, links=tuple(part))
             part, size, axis = [], 1, None
-            continue
-        if link.axis is not None:
-            if axis is not None and (tensor.elements, link.axis) != (size, axis):
-                yield Run(place=place, links=tuple(part))
-                part = []
-            size, axis = tensor.elements, link.axis
-        part.append(link)
-    if part:
-        yield Run(place=place, links=tuple(part))
+        if link is not None:
+            if link.axis is not None:
+                size, axis = link.elements, link.axis
+            part.append(link)
