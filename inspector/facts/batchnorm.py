@@ -228,6 +228,7 @@ class Affine:
     after: tuple[str, ...]
     before: tuple[str, ...]
     output: str
+    entered: str
     remark: str = ""
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from hashlib import blake2b
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inspector.facts.batchnorm import Affine, BatchNorm, Fate, Form, Norms, Traced
-from inspector.facts.model import Model, Node
+from inspector.facts.model import Model, Node, Scope
 from inspector.recognise.folded import Traces
 from inspector.recognise.linear import Layer, layer_of, linear_before
 from inspector.recognise.place import Place
@@ -31,6 +32,8 @@ _HELD = 8
 """Layers whose weights are held at a time."""
 
 Numbers: TypeAlias = NDArray[np.float64]
+Spot: TypeAlias = tuple[Scope, str]
+"""A value by the scope that it is computed in, and its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +50,11 @@ class _Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Match:
+    fate: Fate
     where: str
     error: float
     allowed: float
-    detail: str
+    detail: str = ""
 
 
 def trace(model: Model, norms: Norms, reference: Model, originals: Norms) -> tuple[Traced, ...]:
@@ -66,43 +70,47 @@ def trace(model: Model, norms: Norms, reference: Model, originals: Norms) -> tup
     inspector.errors.UnreadableError
         A tensor's bytes are damaged.
     """
-    search = _Search(model, norms)
-    spots = {
+    spots = _spots(reference)
+    sought = [_reference(each, reference, spots) for each in originals.batchnorms]
+    found = _Search(model, norms).assigned([each for each in sought if not isinstance(each, str)])
+    return tuple(
+        [
+            _traced(norm, each, None if isinstance(each, str) else found.get(id(each)))
+            for norm, each in zip(originals.batchnorms, sought, strict=True)
+        ]
+    )
+
+
+def _spots(model: Model) -> dict[Spot, Place]:
+    """Where each value of a model is computed."""
+    return {
         (place.scope, output): place
-        for place in places(reference)
+        for place in places(model)
         for node in place.nodes
         for output in node.outputs
     }
-    return tuple([_traced(each, reference, spots, search) for each in originals.batchnorms])
 
 
-def _traced(norm: BatchNorm, model: Model, spots: dict[Any, Place], search: _Search) -> Traced:
-    sought = _reference(norm, model, spots)
+def _traced(norm: BatchNorm, sought: _Reference | str, found: _Match | None) -> Traced:
     if isinstance(sought, str):
         return Traced(name=norm.name, scope=norm.scope, fate=Fate.UNTOLD, detail=sought)
-    for fate, look in (
-        (Fate.KEPT, search.kept),
-        (Fate.ARITHMETIC, search.arithmetic),
-        (Fate.FOLDED, search.folded),
-    ):
-        found = look(sought)
-        if found is not None:
-            return Traced(
-                name=norm.name,
-                scope=norm.scope,
-                fate=fate,
-                where=found.where,
-                error=found.error,
-                allowed=found.allowed,
-                detail=found.detail,
-            )
+    if found is not None:
+        return Traced(
+            name=norm.name,
+            scope=norm.scope,
+            fate=found.fate,
+            where=found.where,
+            error=found.error,
+            allowed=found.allowed,
+            detail=found.detail,
+        )
     if _changes_nothing(sought):
         why = "it changes nothing (slope 1, intercept 0), so leaving it out leaves no trace"
         return Traced(name=norm.name, scope=norm.scope, fate=Fate.UNTOLD, detail=why)
     return Traced(name=norm.name, scope=norm.scope, fate=Fate.MISSING)
 
 
-def _reference(norm: BatchNorm, model: Model, spots: dict[Any, Place]) -> _Reference | str:
+def _reference(norm: BatchNorm, model: Model, spots: dict[Spot, Place]) -> _Reference | str:
     """What is sought, or why it cannot be."""
     if norm.training:
         return "it normalises by the batch in the reference"
@@ -142,27 +150,73 @@ class _Search:
 
     def __init__(self, model: Model, norms: Norms) -> None:
         self._model = model
-        self._norms = norms
+        self._spots = _spots(model)
+        forms = (Form.NATIVE, Form.DECOMPOSED)
+        self._norms = [each for each in norms.batchnorms if each.form in forms]
+        self._maps: list[BatchNorm | Affine] = [
+            each for each in norms.batchnorms if each.form is Form.AFFINE
+        ]
+        self._maps += norms.affines
         self._used: set[int] = set()
         self._layers = [(node, place) for place in places(model) for node in Traces(place).nodes]
         self._layer: Callable[[int], Layer | None] = lru_cache(maxsize=_HELD)(self._load)
-        self._shapes: dict[int, tuple[tuple[int, ...], str] | None] = {}
+        self._shapes: dict[int, tuple[int, ...] | None] = {}
+        self._marks: dict[int, bytes | None] = {}
 
-    def kept(self, sought: _Reference) -> _Match | None:
-        """The BatchNorm in the model that has the same map, and the same bits if any has."""
-        forms = (Form.NATIVE, Form.DECOMPOSED)
-        norms = [each for each in self._norms.batchnorms if each.form in forms]
-        return self._best(norms, sought, lambda norm: self._as_norm(norm, sought))
+    def assigned(self, sought: Sequence[_Reference]) -> dict[int, _Match]:
+        """What each BatchNorm is found in, by its id.
 
-    def arithmetic(self, sought: _Reference) -> _Match | None:
-        """The affine map in the model that is the BatchNorm's."""
-        maps: list[BatchNorm | Affine] = [
-            each for each in self._norms.batchnorms if each.form is Form.AFFINE
-        ]
-        maps += self._norms.affines
-        return self._best(maps, sought, lambda each: self._as_map(each, sought))
+        BatchNorms may have equal maps: all of one width have in an untrained network. So what
+        holds most is looked for first: weights that took one in, then a map at the place where
+        it was, then any.
+        """
+        found: dict[int, _Match] = {}
+        for look in (self._folded, self._named, self._in_place, self._anywhere):
+            for each in sought:
+                if id(each) not in found and (match := look(each)) is not None:
+                    found[id(each)] = match
+        return found
 
-    def folded(self, sought: _Reference) -> _Match | None:
+    def _named(self, sought: _Reference) -> _Match | None:
+        """A BatchNorm or a map that has the name, or a part of it."""
+        name = sought.norm.name
+        return self._first(sought, lambda each: f"{name}/".startswith(f"{each.name}/"))
+
+    def _in_place(self, sought: _Reference) -> _Match | None:
+        """A BatchNorm or a map that stands behind the same weights."""
+        mark = None if sought.before is None else _mark(*sought.before)
+        return mark and self._first(sought, lambda each: self._mark_before(each) == mark)
+
+    def _anywhere(self, sought: _Reference) -> _Match | None:
+        return self._first(sought, lambda each: True)
+
+    def _first(
+        self, sought: _Reference, fits: Callable[[BatchNorm | Affine], bool]
+    ) -> _Match | None:
+        """The first that fits and has the map."""
+        for each in (*self._norms, *self._maps):
+            if id(each) in self._used or each.channels != sought.slope.size or not fits(each):
+                continue
+            if (found := self._as_any(each, sought)) is not None:
+                self._used.add(id(each))
+                return found
+        return None
+
+    def _mark_before(self, each: BatchNorm | Affine) -> bytes | None:
+        """What tells the weights before a BatchNorm or a map of the model from others."""
+        if id(each) not in self._marks:
+            place = self._spots.get((each.scope, each.output))
+            node = None if place is None else linear_before(each.entered, place)
+            known = None if node is None or place is None else _mark(node, place)
+            self._marks[id(each)] = known
+        return self._marks[id(each)]
+
+    def _as_any(self, each: BatchNorm | Affine, sought: _Reference) -> _Match | None:
+        if isinstance(each, BatchNorm) and each.form is not Form.AFFINE:
+            return self._as_norm(each, sought)
+        return self._as_map(each, sought)
+
+    def _folded(self, sought: _Reference) -> _Match | None:
         """The operator in the model whose weights took the BatchNorm in."""
         if sought.before is None:
             return None
@@ -180,34 +234,18 @@ class _Search:
             if found is not None:
                 self._used.add(id(node))
                 where = f"{node.op_type} {node.label}".rstrip()
-                return _Match(where=where, error=found[0], allowed=found[1], detail="")
+                return _Match(fate=Fate.FOLDED, where=where, error=found[0], allowed=found[1])
         return None
 
     def _shape(self, at: int) -> tuple[int, ...] | None:
         """The shape of a layer's weights as a matrix, found out once."""
         if at not in self._shapes:
             layer = self._layer(at)
-            self._shapes[at] = None if layer is None else (layer.weights.shape, layer.dtype)
-        known = self._shapes[at]
-        return None if known is None else known[0]
+            self._shapes[at] = None if layer is None else layer.weights.shape
+        return self._shapes[at]
 
     def _load(self, at: int) -> Layer | None:
         return layer_of(*self._layers[at])
-
-    def _best(
-        self,
-        candidates: Sequence[Any],
-        sought: _Reference,
-        match: Callable[[Any], _Match | None],
-    ) -> _Match | None:
-        """The first that matches, those of the same name first."""
-        free = [each for each in candidates if id(each) not in self._used]
-        free.sort(key=lambda each: each.name != sought.norm.name)
-        for each in free:
-            if each.channels == sought.slope.size and (found := match(each)) is not None:
-                self._used.add(id(each))
-                return found
-        return None
 
     def _as_norm(self, norm: BatchNorm, sought: _Reference) -> _Match | None:
         if norm.training:
@@ -219,7 +257,8 @@ class _Search:
         if found is None:
             return None
         detail = "" if norm.form is Form.NATIVE else "as arithmetic with all four parameters"
-        return _Match(where=norm.name, error=found[0], allowed=found[1], detail=detail)
+        error, allowed = found
+        return _Match(fate=Fate.KEPT, where=norm.name, error=error, allowed=allowed, detail=detail)
 
     def _as_map(self, each: BatchNorm | Affine, sought: _Reference) -> _Match | None:
         for steps in (each.steps, each.steps[1:]):
@@ -232,8 +271,16 @@ class _Search:
             found = _same_map(slope, intercept, _coarsest(s.tensor.dtype for s in steps), sought)
             if found is not None:
                 where = ", ".join(each.nodes[-len(steps) :])
-                return _Match(where=where, error=found[0], allowed=found[1], detail="")
+                return _Match(fate=Fate.ARITHMETIC, where=where, error=found[0], allowed=found[1])
         return None
+
+
+def _mark(node: Node, place: Place) -> bytes | None:
+    """What tells an operator's weights from those of others."""
+    layer = layer_of(node, place)
+    if layer is None:
+        return None
+    return blake2b(np.ascontiguousarray(layer.weights).tobytes()).digest()
 
 
 def _coarsest(dtypes: Iterator[str]) -> str:

@@ -233,6 +233,7 @@ def _affine(links: Links, place: Place, remark: str) -> Affine:
         after=after(links[0].data, place),
         before=before(last.outputs[0], place),
         output=last.outputs[0],
+        entered=links[0].data,
         remark=remark,
     )
 

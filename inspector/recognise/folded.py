@@ -88,7 +88,8 @@ class Traces:
 
     def _hints(self, node: Node) -> Iterator[str]:
         """What a folded BatchNorm leaves, and other things may leave as well."""
-        weight, bias = (self._name(node.input(at)) for at in (1, 2))
+        # Equal tensors may be stored once; their own names are still those of the operands.
+        weight, bias = node.input(1), node.input(2)
         number = _number(weight)
         if number is not None and _number(bias) == number + 1:
             gap = number - 1 not in self._numbers
@@ -113,7 +114,7 @@ class Traces:
     def _named_others(self) -> bool:
         """Whether any weights keep a name that a framework gave them."""
         norms = [name for node in self._place.nodes if is_native(node) for name in node.inputs[1:]]
-        return any("." in name for name in (*(self._name(n.input(1)) for n in self.nodes), *norms))
+        return any("." in name for name in (*(node.input(1) for node in self.nodes), *norms))
 
     @cached_property
     def _numbers(self) -> set[int]:

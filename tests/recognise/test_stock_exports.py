@@ -25,7 +25,7 @@ import pytest
 from onnx import numpy_helper
 
 from inspector.export import export_keras, export_torch, source
-from inspector.facts.batchnorm import Confidence, Fate, Form
+from inspector.facts.batchnorm import Fate, Form
 from inspector.facts.inspection import Inspection
 from inspector.flows import inspect_file
 from inspector.read.open import open_model
@@ -403,12 +403,11 @@ def test_no_batchnorm_is_found_but_those_that_are_there(case: Any, inspection: I
 def test_the_traces_are_on_what_was_folded(case: Any, inspection: Inspection) -> None:
     found = [case.spots[each.name] for each in inspection.folded]
     assert found == in_order(case, case.left.folded)
-    assert {each.confidence for each in inspection.folded} <= {Confidence.LIKELY}
 
 
 def test_what_names_a_layer_names_the_right_one(case: Any, inspection: Inspection) -> None:
-    named = [(node_of(each.norm.nodes[-1]), each.norm.name)
-             for each in inspection.norms if each.norm.nodes]  # fmt: skip
+    norms = [each.norm for each in inspection.norms if each.norm.nodes]
+    named = [(node_of(norm.nodes[-1]), norm.name) for norm in norms]
     named += [(each.name, each.batchnorm) for each in inspection.folded if each.batchnorm]
     for node, name in named:
         assert case.norms[case.spots[node]].name in name
@@ -438,7 +437,7 @@ def test_the_errors_are_within_what_rounding_explains(case: Any) -> None:
     for each in reference.traced:
         if each.fate is Fate.KEPT:
             assert each.error == 0  # the exporter copied the bits
-        elif each.fate is not Fate.MISSING:  # that is another test's matter
+        elif each.fate in (Fate.ARITHMETIC, Fate.FOLDED):  # the others have no numbers
             assert each.error <= each.allowed < 1e-5
 
 
