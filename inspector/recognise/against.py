@@ -185,7 +185,9 @@ class _Search:
     def _in_place(self, sought: _Reference) -> _Match | None:
         """A BatchNorm or a map that stands behind the same weights."""
         mark = None if sought.before is None else _mark(*sought.before)
-        return mark and self._first(sought, lambda each: self._mark_before(each) == mark)
+        if mark is None:
+            return None
+        return self._first(sought, lambda each: self._mark_before(each) == mark)
 
     def _anywhere(self, sought: _Reference) -> _Match | None:
         return self._first(sought, lambda each: True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -405,26 +403,3 @@ def test_lengths_that_disagree(onnx_file):
 def test_one_tensor_in_two_roles(norms):
     (norm,) = norms(one(17).replace("s, b, m, v)", "s, b, b, s)"))
     assert norm.scale.tensor == norm.var.tensor
-
-
-def test_the_corpus(corpus: Path, corpus_rows):
-    """Numbers of norms, and where their parameters lie, as the corpus' own analyser saw them."""
-    sources = {
-        "init": Origin.INITIALIZER,
-        "graph-input": Origin.GRAPH_INPUT,
-        "Constant:value": Origin.CONSTANT,
-    }
-    seen = 0
-    for row in corpus_rows:
-        if row["load"] != "ok":
-            continue
-        found = find_batchnorms(open_model(corpus / row["file"])).batchnorms
-        assert len(found) == int(row["bn_count"]), row["file"]
-        assert len({(norm.scope, norm.name) for norm in found}) == len(found), row["file"]
-        kinds = [part.rsplit(" x", 1) for part in row["bn_param_sources"].split("; ") if part]
-        if len(kinds) == 1 and set(words := kinds[0][0].split("/")[:4]) <= sources.keys():
-            seen += 1
-            for norm in found:
-                origins = [parameter.origin for _, parameter in norm.parameters]
-                assert origins == [sources[word] for word in words], row["file"]
-    assert seen > 60
