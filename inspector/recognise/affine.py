@@ -21,21 +21,21 @@ def units(links: Sequence[Link]) -> Iterator[tuple[Link, ...]]:
     A new unit begins where the names speak of another layer, and at a scale behind a shift.
     """
     unit: list[Link] = []
+    scaled = False
     for link in links:
-        if unit and _begins(unit, link):
+        if unit and _begins(unit[-1], link, scaled=scaled):
             yield tuple(unit)
-            unit = []
+            unit, scaled = [], False
         unit.append(link)
+        scaled = scaled or link.op_type in _SCALES
     if unit:
         yield tuple(unit)
 
 
-def _begins(unit: Sequence[Link], link: Link) -> bool:
+def _begins(last: Link, link: Link, *, scaled: bool) -> bool:
     """Whether a link is the first of another map."""
-    last, this = unit[-1].layer, link.layer
-    scaled = any(each.op_type in _SCALES for each in unit)
-    shifted = scaled and unit[-1].op_type not in _SCALES
-    if this != last:
+    shifted = scaled and last.op_type not in _SCALES
+    if link.layer != last.layer:
         # The shift behind a named scale is its own, whatever it is called.
         return not scaled or shifted or link.op_type in _SCALES
     return shifted and link.op_type in _SCALES

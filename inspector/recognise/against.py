@@ -7,7 +7,7 @@ went into each number: against b' itself, the cancellation of its terms would lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -27,6 +27,10 @@ from inspector.recognise.values import Vector, load_affine, load_values
 _EPSILONS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
 _ROUNDINGS = 8
 """Units in the last place that folding may be off; three were the most in any exporter measured."""
+
+_CHANNELS = 2
+_INPUTS = 32
+"""Of each layer so many weights are looked at first: they tell most layers apart."""
 
 _HELD = 8
 """Layers whose weights are held at a time."""
@@ -48,7 +52,7 @@ class _Reference:
     before: tuple[Node, Place] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Match:
     fate: Fate
     where: str
@@ -158,9 +162,8 @@ class _Search:
         ]
         self._maps += norms.affines
         self._used: set[int] = set()
-        self._layers = [(node, place) for place in places(model) for node in Traces(place).nodes]
-        self._layer: Callable[[int], Layer | None] = lru_cache(maxsize=_HELD)(self._load)
-        self._shapes: dict[int, tuple[int, ...] | None] = {}
+        self._layers = _Layers(model)
+        self._loaded: dict[tuple[int, int], tuple[Vector, Vector, str] | None] = {}
         self._marks: dict[int, bytes | None] = {}
 
     def assigned(self, sought: Sequence[_Reference]) -> dict[int, _Match]:
@@ -213,11 +216,6 @@ class _Search:
             self._marks[id(each)] = known
         return self._marks[id(each)]
 
-    def _as_any(self, each: BatchNorm | Affine, sought: _Reference) -> _Match | None:
-        if isinstance(each, BatchNorm) and each.form is not Form.AFFINE:
-            return self._as_norm(each, sought)
-        return self._as_map(each, sought)
-
     def _folded(self, sought: _Reference) -> _Match | None:
         """The operator in the model whose weights took the BatchNorm in."""
         if sought.before is None:
@@ -225,56 +223,104 @@ class _Search:
         original = layer_of(*sought.before)
         if original is None or original.weights.shape[0] != sought.slope.size:
             return None
-        ours = sought.before[0].label
-        order = sorted(range(len(self._layers)), key=lambda at: self._layers[at][0].label != ours)
-        for at in order:
-            node = self._layers[at][0]
-            if id(node) in self._used or self._shape(at) != original.weights.shape:
-                continue
-            layer = self._layer(at)
+        likely = self._layers.alike(original, sought)
+        # Of several with equal weights the one of the same name is meant.
+        name = sought.before[0].label
+        for at in sorted(likely, key=lambda at: self._layers.nodes[at].label != name):
+            node = self._layers.nodes[at]
+            layer = None if id(node) in self._used else self._layers.load(at)
             found = None if layer is None else _as_folded(layer, original, sought)
             if found is not None:
                 self._used.add(id(node))
                 where = f"{node.op_type} {node.label}".rstrip()
-                return _Match(fate=Fate.FOLDED, where=where, error=found[0], allowed=found[1])
+                return _Match(Fate.FOLDED, where, *found)
         return None
 
-    def _shape(self, at: int) -> tuple[int, ...] | None:
-        """The shape of a layer's weights as a matrix, found out once."""
-        if at not in self._shapes:
-            layer = self._layer(at)
-            self._shapes[at] = None if layer is None else layer.weights.shape
-        return self._shapes[at]
+    def _as_any(self, each: BatchNorm | Affine, sought: _Reference) -> _Match | None:
+        """What a BatchNorm or a map matches as, if it does."""
+        for skipped in (0, 1):
+            known = self._map_of(each, skipped)
+            if known is None:
+                continue
+            slope, intercept, dtype = known
+            found = _same_map(slope, intercept, dtype, sought)
+            if found is not None:
+                error, allowed = found
+                if isinstance(each, BatchNorm) and each.form is not Form.AFFINE:
+                    native = each.form is Form.NATIVE
+                    detail = "" if native else "as arithmetic with all four parameters"
+                    return _Match(Fate.KEPT, each.name, error, allowed, detail)
+                where = ", ".join(each.nodes[skipped:])
+                return _Match(Fate.ARITHMETIC, where, error, allowed)
+        return None
+
+    def _map_of(self, each: BatchNorm | Affine, skipped: int) -> tuple[Vector, Vector, str] | None:
+        """Slope and intercept, loaded once, and the coarsest type that went into them.
+
+        A bias in front of a map may have been taken for a part of it: one addition may be skipped.
+        """
+        key = id(each), skipped
+        if key not in self._loaded:
+            self._loaded[key] = self._load_map(each, skipped)
+        return self._loaded[key]
+
+    def _load_map(
+        self, each: BatchNorm | Affine, skipped: int
+    ) -> tuple[Vector, Vector, str] | None:
+        if isinstance(each, BatchNorm) and not each.steps:
+            if skipped or each.training or each.var.tensor is None:
+                return None
+            loaded = load_values(each, self._model)
+            slope, intercept, dtype = loaded.slope, loaded.intercept, each.var.tensor.dtype
+        else:
+            steps = each.steps[skipped:]
+            if not steps or (skipped and each.steps[0].op_type != "Add"):
+                return None
+            slope, intercept = load_affine(steps, each.channels or 1, self._model)
+            dtype = max((s.tensor.dtype for s in steps), key=lambda d: _EPSILONS.get(d, 0.0))
+        return None if slope is None or intercept is None else (slope, intercept, dtype)
+
+
+class _Layers:
+    """The operators of a model that a BatchNorm can be folded into."""
+
+    def __init__(self, model: Model) -> None:
+        found = [(node, place) for place in places(model) for node in Traces(place).nodes]
+        self.nodes = [node for node, _ in found]
+        self._places = [place for _, place in found]
+        self._by_shape: dict[tuple[int, ...], tuple[list[int], Vector]] = {}
+        self.load = lru_cache(maxsize=_HELD)(self._load)
+        samples: dict[tuple[int, ...], list[tuple[int, Vector]]] = {}
+        for at in range(len(found)):
+            layer = self._load(at)
+            if layer is not None:
+                some = _sample(layer.weights).astype(np.float64)
+                samples.setdefault(layer.weights.shape, []).append((at, some))
+        for shape, of_shape in samples.items():
+            stacked = np.stack([some for _, some in of_shape])
+            self._by_shape[shape] = [at for at, _ in of_shape], stacked
 
     def _load(self, at: int) -> Layer | None:
-        return layer_of(*self._layers[at])
+        return layer_of(self.nodes[at], self._places[at])
 
-    def _as_norm(self, norm: BatchNorm, sought: _Reference) -> _Match | None:
-        if norm.training:
-            return None
-        loaded = load_values(norm, self._model)
-        if loaded.slope is None or loaded.intercept is None or norm.var.tensor is None:
-            return None
-        found = _same_map(loaded.slope, loaded.intercept, norm.var.tensor.dtype, sought)
-        if found is None:
-            return None
-        detail = "" if norm.form is Form.NATIVE else "as arithmetic with all four parameters"
-        error, allowed = found
-        return _Match(fate=Fate.KEPT, where=norm.name, error=error, allowed=allowed, detail=detail)
+    def alike(self, original: Layer, sought: _Reference) -> list[int]:
+        """Those whose first weights are what folding makes of the original's."""
+        places_of, samples = self._by_shape.get(original.weights.shape, ([], None))
+        if samples is None:
+            return []
+        expected = sought.slope[:_CHANNELS, None] * _sample(original.weights).astype(np.float64)
+        whole = sought.slope[:_CHANNELS, None] * original.weights[:_CHANNELS].astype(np.float64)
+        most = np.abs(whole).max(axis=1, initial=0.0)[None, :, None]
+        # The types of both are not looked at yet: the coarsest is allowed for.
+        room = _ROUNDINGS * max(_EPSILONS.values())
+        with np.errstate(invalid="ignore"):
+            fits = (np.abs(samples - expected[None]) <= room * most).all(axis=(1, 2))
+        return [at for at, fit in zip(places_of, fits.tolist(), strict=True) if fit]
 
-    def _as_map(self, each: BatchNorm | Affine, sought: _Reference) -> _Match | None:
-        for steps in (each.steps, each.steps[1:]):
-            # A bias in front of the BatchNorm may have been taken for a part of it.
-            if not steps or (steps is not each.steps and each.steps[0].op_type != "Add"):
-                continue
-            slope, intercept = load_affine(steps, sought.slope.size, self._model)
-            if slope is None or intercept is None:
-                return None
-            found = _same_map(slope, intercept, _coarsest(s.tensor.dtype for s in steps), sought)
-            if found is not None:
-                where = ", ".join(each.nodes[-len(steps) :])
-                return _Match(fate=Fate.ARITHMETIC, where=where, error=found[0], allowed=found[1])
-        return None
+
+def _sample(weights: Vector) -> Vector:
+    """A few weights of the first channels."""
+    return weights[:_CHANNELS, :_INPUTS]
 
 
 def _mark(node: Node, place: Place) -> bytes | None:
@@ -283,10 +329,6 @@ def _mark(node: Node, place: Place) -> bytes | None:
     if layer is None:
         return None
     return blake2b(np.ascontiguousarray(layer.weights).tobytes()).digest()
-
-
-def _coarsest(dtypes: Iterator[str]) -> str:
-    return max(dtypes, key=lambda each: _EPSILONS.get(each, 0.0))
 
 
 def _room(dtype: str, sought: _Reference) -> float:
@@ -310,9 +352,6 @@ def _as_folded(layer: Layer, original: Layer, sought: _Reference) -> tuple[float
     """The largest error of folded weights and bias, if rounding explains it."""
     room = max(_room(layer.dtype, sought), _room(original.dtype, sought))
     slope = sought.slope[:, None]
-    some = slice(0, 2)
-    if _weights_off(layer.weights[some], original.weights[some], slope[some]) > room:
-        return None  # most are told by their first channels
     bias = sought.slope * original.bias + sought.intercept
     terms = sought.terms + np.abs(sought.slope * original.bias)
     error = max(

@@ -51,6 +51,7 @@ class Algebra:
     channels: int
     leaves: dict[Atom, Binding] = field(default_factory=dict)
     sums: dict[Atom, Recipe] = field(default_factory=dict)
+    _sums: dict[Recipe, Sum | None] = field(default_factory=dict)
     _atoms: dict[Hashable, Atom] = field(default_factory=dict)
     _tensors: dict[int, Atom] = field(default_factory=dict)
 
@@ -59,12 +60,17 @@ class Algebra:
         recipe = binding.recipe
         if recipe is None or depth > _DEEPEST:
             return self._leaf(binding)
+        if recipe not in self._sums:
+            self._sums[recipe] = self._sum(recipe, binding, depth)
+        return self._sums[recipe]
+
+    def _sum(self, recipe: Recipe, binding: Binding, depth: int) -> Sum | None:
         node, inputs = recipe.node, recipe.inputs
         first = inputs[0] if inputs else None
         if first is None:
             return self._leaf(binding)
-        if node.op_type in _MOVES:
-            inner = self.sum(first, depth + 1) if _is_arithmetic(first) else None
+        if is_move(recipe):
+            inner = self.sum(first, depth + 1) if first.recipe is not None else None
             return self._leaf(binding) if inner is None or _is_leaf(inner) else inner
         if node.op_type in ("Sqrt", "Reciprocal", "Neg"):
             inner = self.sum(first, depth + 1)
@@ -104,7 +110,7 @@ class Algebra:
     def _raised(self, binding: Binding, base: Binding, exponent: Binding, depth: int) -> Sum | None:
         """A power with a plain exponent; anything else is a value like any other."""
         power = self._number(exponent)
-        if power is None or power * 2 != int(power * 2) or abs(power) > 2:
+        if power not in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0):
             return self._leaf(binding)
         inner = self.sum(base, depth + 1)
         return None if inner is None else self._power(inner, base, int(power * 2))
@@ -112,18 +118,19 @@ class Algebra:
     def _power(self, inner: Sum, binding: Binding, halves: int) -> Sum | None:
         """`inner`, which `binding` stands for, to the power of so many halves."""
         addition = _behind_moves(binding)
-        if addition is not None and addition.node.op_type in ("Add", "Sum"):
+        if addition is not None and _is_addition(addition):
             atom = self._atom(("sum", *sorted(inner.items())))
             self.sums.setdefault(atom, addition)
             return {((atom, halves),): 1.0}
-        if len(inner) == 1:
-            ((product, factor),) = inner.items()
-            powers = [(atom, exponent * halves) for atom, exponent in product]
-            even = all(each % 2 == 0 for _, each in powers)
-            if factor == 1.0 and even:
-                return {tuple((atom, each // 2) for atom, each in powers): 1.0}
-            if factor == -1.0 and even and halves == -2:
-                return {tuple((atom, each // 2) for atom, each in powers): -1.0}
+        if len(inner) != 1:
+            return None
+        ((product, factor),) = inner.items()
+        if halves % 2 and any(abs(exponent) != 2 for _, exponent in product):
+            # The root of a square is no longer what was squared: it has lost the sign.
+            return None
+        powers = tuple([(atom, exponent * halves // 2) for atom, exponent in product])
+        if factor == 1.0 or (factor == -1.0 and halves == -2):
+            return {powers: factor}
         return None
 
     def _leaf(self, binding: Binding) -> Sum:
@@ -208,10 +215,6 @@ def _times(one: Product, other: Product) -> Product:
     return tuple(sorted([each for each in exponents.items() if each[1]]))
 
 
-def _is_arithmetic(binding: Binding) -> bool:
-    return binding.recipe is not None
-
-
 def _is_leaf(sum_: Sum) -> bool:
     """Whether a sum is one atom as it is, and so its own value."""
     if len(sum_) != 1:
@@ -220,11 +223,35 @@ def _is_leaf(sum_: Sum) -> bool:
     return factor == 1.0 and len(product) == 1 and product[0][1] == 2
 
 
+def is_move(recipe: Recipe) -> bool:
+    """Whether a node moves its first input, or writes it in another type of float."""
+    node, first = recipe.node, recipe.inputs[0] if recipe.inputs else None
+    if first is None:
+        return False
+    if node.op_type == "Cast":
+        return node.int_attribute("to", 0) in _FLOATS
+    if node.op_type == "CastLike":
+        like = recipe.inputs[1] if len(recipe.inputs) > 1 else None
+        return like is not None and like.tensor is not None and like.tensor.is_float
+    return node.op_type in _MOVES
+
+
+_MOVES = frozenset(
+    {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Expand"}
+)
+_FLOATS = frozenset({1, 10, 11, 16})
+"""ONNX's numbers of float32, float16, float64 and bfloat16."""
+
+
+def _is_addition(recipe: Recipe) -> bool:
+    return recipe.node.op_type in ("Add", "Sum") and len(recipe.inputs) == 2
+
+
 def _behind_moves(binding: Binding) -> Recipe | None:
     """The recipe of a value, seen through what only moves or converts it."""
     recipe = binding.recipe
     for _ in range(_DEEPEST):
-        if recipe is None or recipe.node.op_type not in _MOVES:
+        if recipe is None or not is_move(recipe):
             return recipe
         inner = recipe.inputs[0]
         recipe = inner.recipe if inner is not None else None
@@ -235,7 +262,7 @@ def base(binding: Binding) -> Binding:
     """What a value was before it was moved and converted."""
     for _ in range(_DEEPEST):
         recipe = binding.recipe
-        if recipe is None or recipe.node.op_type not in _MOVES or recipe.inputs[0] is None:
+        if recipe is None or not is_move(recipe) or recipe.inputs[0] is None:
             break
         binding = recipe.inputs[0]
     return binding

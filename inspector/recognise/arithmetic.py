@@ -21,6 +21,7 @@ from inspector.recognise.algebra import Algebra
 from inspector.recognise.around import after, before, dims_of, fold_target
 from inspector.recognise.decomposed import LONGEST, Parts, has_root, parts_of
 from inspector.recognise.lookalikes import lookalike, normalised, own_statistics, quantised
+from inspector.recognise.names import witness_scope
 from inspector.recognise.native import is_native
 from inspector.recognise.place import Place
 from inspector.recognise.runs import Link, Run, channel_axis, runs
@@ -59,26 +60,57 @@ def found_in(place: Place) -> Iterator[Found]:
 
 
 def _split(run: Run) -> Iterator[tuple[Links, Parts | None]]:
-    """A run as the BatchNorms whose parameters can all be told, longest first, and what is left."""
+    """A run as the BatchNorms whose parameters can all be told, and what is left.
+
+    A shift between two of them could belong to either: of all ways to cut a run the one counts
+    that makes most of it BatchNorms, and then the one that leaves least over.
+    """
     links = run.links
     if not has_root(links):
         yield links, None
         return
+    windows = {each: found for each in _windows(links) if (found := _parts(links, each, run.place))}
+    best: list[tuple[int, int]] = [(0, 0)] * (len(links) + 1)
+    ends: list[int] = [0] * len(links)
+    for at in reversed(range(len(links))):
+        count, left = best[at + 1]
+        best[at], ends[at] = (count, left - 1), at
+        for end in range(at + 1, min(at + LONGEST, len(links)) + 1):
+            if (at, end) in windows:
+                count, left = best[end]
+                if (count + 1, left) > best[at]:
+                    best[at], ends[at] = (count + 1, left), end
     at = 0
     while at < len(links):
-        for end in range(min(at + LONGEST, len(links)), at, -1):
-            part = links[at:end]
-            channels = max(each.elements for each in part)
-            algebra = Algebra(chains=run.place.chains, channels=channels)
-            bias_first = at == 0 and lacks_bias(part[0], run.place)
-            parts = parts_of(part, algebra, bias_first=bias_first) if has_root(part) else None
-            if parts is not None:
-                yield part, parts
-                at = end
-                break
-        else:
-            yield links[at : at + 1], None
-            at += 1
+        end = ends[at]
+        yield (links[at:end], windows[at, end]) if end > at else (links[at : at + 1], None)
+        at = max(end, at + 1)
+
+
+def _windows(links: Links) -> Iterator[tuple[int, int]]:
+    """Begin and end of each part of a run with a root in it that is no longer than a BatchNorm."""
+    for at in range(len(links)):
+        for end in range(at + 1, min(at + LONGEST, len(links)) + 1):
+            if has_root(links[at:end]):
+                yield at, end
+
+
+def _parts(links: Links, window: tuple[int, int], place: Place) -> Parts | None:
+    at, end = window
+    part = links[at:end]
+    axis = channel_axis(part, place)
+    channels = max(each.elements for each in part)
+    if channels > 1 and (axis is None or not _of_length(part, place, axis, channels)):
+        return None
+    algebra = place.algebras.setdefault(channels, Algebra(chains=place.chains, channels=channels))
+    bias_first = at == 0 and lacks_bias(part[0], place)
+    return parts_of(part, algebra, bias_first=bias_first)
+
+
+def _of_length(links: Links, place: Place, axis: int, channels: int) -> bool:
+    """Whether the data may have so many channels, and is not stretched to them."""
+    dims = dims_of(links[0].data, place)
+    return dims is None or not isinstance(dims[axis], int) or dims[axis] == channels
 
 
 def lacks_bias(link: Link, place: Place) -> bool:
@@ -103,7 +135,7 @@ def _maps(links: Links, place: Place) -> Iterator[Found]:
         norm = _native_in_front(first, place)
         if norm is None and is_per_channel(unit) and (why := quantised(unit, place)):
             yield _look(unit, place, "quantisation scale", why)
-        elif norm is None and (tail := normalised(first.data, place, layer)) is not None:
+        elif norm is None and (tail := normalised(first.data, place, _own(unit))) is not None:
             if is_per_channel(unit):
                 yield _look(unit, place, *tail)
         elif norm is None and layer:
@@ -112,6 +144,15 @@ def _maps(links: Links, place: Place) -> Iterator[Found]:
         elif _on_channels(unit, place):
             remark = norm and f"the scale and shift of {norm.label!r}, as Caffe writes a BatchNorm"
             yield Found(node=last, thing=_affine(unit, place, remark or ""))
+
+
+def _own(unit: Links) -> str:
+    """The layer of a map where a name that nothing but a BatchNorm leaves tells it.
+
+    Such a layer may stand behind another normalisation, and still be a BatchNorm.
+    """
+    names = (each.node.name for each in unit)
+    return next((scope for name in names if (scope := witness_scope(name))), "")
 
 
 def _without_bias(links: Links, place: Place) -> Links:
@@ -135,10 +176,7 @@ def _on_channels(unit: Links, place: Place) -> bool:
     A pair says so by itself; of one operator alone the dims of the data have to bear it out.
     """
     axis, dims = channel_axis(unit, place), dims_of(unit[0].data, place)
-    if axis is None:
-        return False
-    if dims is not None and isinstance(dims[axis], int) and dims[axis] != _channels(unit):
-        # The data is stretched over the constants, and not scaled channel by channel.
+    if axis is None or not _of_length(unit, place, axis, _channels(unit)):
         return False
     if is_pair(unit):
         return is_per_channel(unit) or _channels(unit) == 1
@@ -152,7 +190,7 @@ def _look(links: Links, place: Place, kind: str, why: str) -> Found:
 def _decomposed(links: Links, parts: Parts, place: Place) -> BatchNorm:
     last, first = links[-1].node, links[0]
     told, layer = evidence(links)
-    into, obstacle = fold_target(first.data, place)
+    into, obstacle = _fold_target(links, place)
     return BatchNorm(
         name=layer or last.label or last.op_type,
         scope=place.scope,
@@ -180,12 +218,19 @@ def _decomposed(links: Links, parts: Parts, place: Place) -> BatchNorm:
     )
 
 
+def _fold_target(links: Links, place: Place) -> tuple[str | None, str]:
+    """The operator that could take arithmetic in, or why none can."""
+    if any(each.source.origin is Origin.OVERRIDABLE for each in links):
+        return None, "its parameters may be fed as inputs"
+    return fold_target(links[0].data, place)
+
+
 def _affine_norm(links: Links, place: Place, told: str, layer: str) -> BatchNorm:
     last, first = links[-1].node, links[0]
     lost = Parameter(
         value="", certainty=Certainty.LOST, origin=Origin.ABSENT, tensor=None, reason=_WHY_LOST
     )
-    into, obstacle = fold_target(first.data, place)
+    into, obstacle = _fold_target(links, place)
     return BatchNorm(
         name=layer,
         scope=place.scope,

@@ -46,7 +46,7 @@ def before(value: str, place: Place) -> tuple[str, ...]:
     pending, seen = [value], {value}
     while pending:
         name = pending.pop(0)
-        for node in readers(name, place):
+        for node in place.readers(name):
             fresh = [each for each in node.outputs if each and each not in seen]
             through = node.op_type in _SEEN_THROUGH and node.input(0) == name
             if through and fresh and len(seen) < _MOST:
@@ -57,11 +57,6 @@ def before(value: str, place: Place) -> tuple[str, ...]:
         if name in place.outputs:
             found["output"] = None
     return tuple(found)
-
-
-def readers(value: str, place: Place) -> list[Node]:
-    """The nodes that read the numbers of `value`, and not its dims alone."""
-    return [each for each in place.consumers(value) if each.op_type not in ("Shape", "Size")]
 
 
 def fold_target(value: str, place: Place) -> tuple[str | None, str]:
@@ -106,7 +101,7 @@ def _nothing_to_fold_into(value: str, place: Place) -> str:
 
 def _alone(value: str, place: Place) -> bool:
     """Whether one node reads `value` and nobody else: others would see the folded weights too."""
-    one = place.is_local(value) and len(readers(value, place)) == 1
+    one = place.is_local(value) and len(place.readers(value)) == 1
     return one and value not in place.outputs
 
 

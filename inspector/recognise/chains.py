@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 
     Arrays: TypeAlias = Sequence[NDArray[Any] | None]
 
-MOST_ELEMENTS = 2**20
+_STRING = 8
+"""ONNX's number of the type of strings."""
+
+MOST_ELEMENTS = 2**18
 """Elements of any one value that is computed, or that goes into one: no layer has as many
 channels, and a mistaken question costs milliseconds."""
 
-MOST_TOGETHER = 2**26
-"""Elements that are computed for one model, all together."""
+MOST_BYTES = 2**27
+"""Bytes of all values that are computed for one model."""
+
+MOST_RUNS = 50_000
+"""Nodes that are computed for one model: a function of constants may be called often."""
 
 _MOVES = frozenset(
     "Identity Reshape Squeeze Unsqueeze Flatten Transpose Expand Slice Concat Split Gather Tile "
@@ -49,7 +55,9 @@ class Chains:
         self._settled: dict[int, Binding] = {}
         self._held: list[Recipe] = []  # so that no id is given twice
         self._empty: dict[str, Tensor] = {}
-        self._elements = 0
+        self._outputs: dict[tuple[object, ...], Sequence[NDArray[Any]]] = {}
+        self._bytes = 0
+        self._runs = 0
 
     def settled(self, binding: Binding) -> Binding:
         """The binding with its values computed, or the reason why they cannot be."""
@@ -133,17 +141,39 @@ class Chains:
         )
 
     def _run(self, recipe: Recipe, inputs: Sequence[Binding | None]) -> NDArray[Any]:
+        """The values that a recipe gives; a node with several outputs is computed once."""
         node = recipe.node
-        arrays = [None if each is None else self._loaded(each) for each in inputs]
-        size = _MOST[node.op_type](node, arrays)
-        self._elements += size
-        if size > MOST_ELEMENTS or self._elements > MOST_TOGETHER:
+        same = (
+            id(node),
+            recipe.opset,
+            *(each and each.tensor and each.tensor.key for each in inputs),
+        )
+        if same not in self._outputs:
+            arrays = [None if each is None else self._loaded(each) for each in inputs]
+            self._check_cost(node, arrays)
+            found = self._model.evaluator.run(node, arrays, recipe.opset)
+            self._runs += 1
+            self._bytes += sum(each.nbytes for each in found)
+            if len(node.outputs) == 1:
+                return found[0]
+            self._outputs[same] = found
+        return self._outputs[same][recipe.position]
+
+    def _check_cost(self, node: Node, arrays: Arrays) -> None:
+        """Refuse what would take too much time or memory, before it is computed."""
+        try:
+            size = _MOST[node.op_type](node, arrays)
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
+            raise UnreadableError(
+                f"{node.op_type} {node.label!r} cannot be computed: its inputs make no sense"
+            ) from error
+        if node.op_type == "Cast" and node.int_attribute("to", 0) == _STRING:
+            raise UnreadableError(f"{node.op_type} {node.label!r} makes strings")
+        if size > MOST_ELEMENTS or self._bytes > MOST_BYTES or self._runs > MOST_RUNS:
             raise UnreadableError(
                 f"{node.op_type} {node.label!r} makes {size:,} elements of constants: too many "
-                "to compute here"
+                "to compute here, with those before it"
             )
-        outputs = self._model.evaluator.run(node, arrays, recipe.opset)
-        return outputs[recipe.position]
 
     def _loaded(self, binding: Binding) -> NDArray[Any]:
         tensor = binding.tensor
@@ -198,11 +228,13 @@ def _unknown(reason: str) -> Binding:
 
 
 def _broadcast(node: Node, arrays: Arrays) -> int:
-    """Elements of the shape that all inputs broadcast to, or more."""
+    """Elements of the shape that all inputs broadcast to, or more, for each of the inputs."""
     shapes = [each.shape for each in arrays if each is not None]
     rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(each)) + each for each in shapes]
-    return prod(map(max, zip(*padded, strict=True))) if padded else 0
+    one = prod(map(max, zip(*padded, strict=True))) if padded else 0
+    # Two operands are one step; of many the elements add up.
+    return one * max(len(shapes) - 1, 1)
 
 
 def _together(node: Node, arrays: Arrays) -> int:

@@ -111,7 +111,7 @@ class _Match:
         if told is None:
             return None
         bias, mean = told
-        spread = self._variance(root)
+        spread = self._variance(root, whole=scale is not None and bias is not None)
         if spread is None or mean is None:
             return None
         var, epsilon = spread
@@ -163,16 +163,19 @@ class _Match:
             return None
         return bias, mean
 
-    def _variance(self, root: Atom) -> tuple[Parameter, float] | None:
-        """The variance and epsilon under the root."""
+    def _variance(self, root: Atom, *, whole: bool) -> tuple[Parameter, float] | None:
+        """The variance and epsilon under the root.
+
+        Without an epsilon it takes a `whole` BatchNorm, with scale and bias, to tell one.
+        """
         addition = self._algebra.sums.get(root)
         if addition is None:
             var = self._parameter(root, 1.0)
-            if var is None:
+            if var is None or var.tensor is None or var.tensor.elements < 2 or not whole:
+                # A shift and a division by a root are much else as well: the scale of an
+                # attention, the standardising of an input.
                 return None
-            reason = "no epsilon is added to it: that is 0, or was added before"
-            self._remarks.append(f"var: {reason}")
-            return _recovered(var, reason), 0.0
+            return _recovered(var, "no epsilon is added to it: that is 0, or was added before"), 0.0
         told = self._epsilon_of(addition)
         if told is None:
             return None
@@ -213,9 +216,9 @@ class _Match:
         if not candidates:
             return None
         told, _, var, number = min(candidates, key=lambda each: each[:2])
-        if sum(each[0] == told for each in candidates) > 1:
+        if sum(each[0] == told for each in candidates) > 1 or number > _LARGE:
             self._remarks.append(
-                f"of the two numbers under the root, {number:g} is taken for epsilon: "
+                f"of the two that are added under the root, {number:g} is taken for epsilon: "
                 "nothing but its value tells"
             )
         return var, number

@@ -14,14 +14,15 @@ from functools import cached_property
 
 from inspector.facts.batchnorm import Confidence, FoldedEvidence, Linear
 from inspector.facts.model import Node
-from inspector.recognise.around import readers
 from inspector.recognise.binding import Binding
 from inspector.recognise.linear import LINEAR, bias_adder, channels_of, is_linear
 from inspector.recognise.names import torch_folding, torch_numbers, torch_scope, witness_scope
 from inspector.recognise.native import is_native
 from inspector.recognise.place import Place
 
-_NUMBERED = re.compile(r"(?:onnx::[A-Za-z]+_)?(\d+)")
+_LONGEST_NUMBER = 9
+_NUMBERED = re.compile(r"(?:onnx::[A-Za-z]+_)?(\d{1,9})")
+_ENDS = re.compile(r"(?<!\d)(\d{1,9})$")
 _FEWEST_KIN = 3
 _ACTIVATIONS = frozenset(
     "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
@@ -120,8 +121,8 @@ class Traces:
     def _numbers(self) -> set[int]:
         """The numbers that names in the file end with."""
         names = (*self._place.wiring.users, *self._place.wiring.producers)
-        ends = (re.search(r"(\d+)$", name) for name in names)
-        return {int(each[1]) for each in ends if each is not None}
+        found = (_ENDS.search(name[-_LONGEST_NUMBER - 1 :]) for name in names)
+        return {int(each[1]) for each in found if each is not None}
 
     @cached_property
     def _kin(self) -> dict[str, int]:
@@ -135,10 +136,10 @@ class Traces:
     def _stands_out(self, node: Node) -> bool:
         if self._kin.get(node.op_type, 0) < _FEWEST_KIN or not self._has_bias(node):
             return False
-        return any(each.op_type in _ACTIVATIONS for each in readers(node.outputs[0], self._place))
+        return any(each.op_type in _ACTIVATIONS for each in self._place.readers(node.outputs[0]))
 
     def _is_normalised(self, node: Node) -> bool:
-        return any(is_native(each) for each in readers(node.outputs[0], self._place))
+        return any(is_native(each) for each in self._place.readers(node.outputs[0]))
 
     def _has_bias(self, node: Node) -> bool:
         return bool(node.input(2)) or bias_adder(node, self._place) is not None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inspector.facts.model import Node
-from inspector.recognise.around import readers
 from inspector.recognise.place import Place
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def bias_adder(node: Node, place: Place) -> Node | None:
 def _past_moves(value: str, place: Place) -> Node | None:
     """The one node that reads `value`, seen through what only moves it."""
     for _ in range(_MOST_MOVES):
-        behind = readers(value, place)
+        behind = place.readers(value)
         if len(behind) != 1 or value in place.outputs:
             return None
         if behind[0].op_type not in _MOVES or not behind[0].outputs:
@@ -74,10 +73,10 @@ def channels_of(node: Node, dims: tuple[int, ...]) -> int | None:
             return dims[0]
         case "ConvTranspose":
             return dims[1] * node.int_attribute("group", 1)
-        case "Gemm" | "FusedGemm":
-            return dims[0] if node.int_attribute("transB", 0) else dims[1]
-        case _:
+        case "MatMul":
             return dims[-1]
+        case _:
+            return dims[0] if node.int_attribute("transB", 0) else dims[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +97,13 @@ def layer_of(node: Node, place: Place) -> Layer | None:
 
     tensor = place.source(node.input(1)).tensor or place.binding(node.input(1)).tensor
     channels = None if tensor is None else channels_of(node, tensor.dims)
-    if tensor is None or channels is None or not tensor.is_float:
+    if tensor is None or not channels or not tensor.is_float or not _is_sound(node, tensor.dims):
         return None
     stored = place.chains.load(tensor)
     bias = _bias(node, place, channels)
     if stored is None or bias is None:
         return None
-    alpha = node.float_attribute("alpha", 1.0) if node.op_type in ("Gemm", "FusedGemm") else 1.0
+    alpha = node.float_attribute("alpha", 1.0) if node.op_type in _WITH_ALPHA else 1.0
     weights = _as_matrix(node, stored, channels)
     return Layer(
         weights=weights if alpha == 1.0 else weights * np.asarray(alpha, dtype=weights.dtype),
@@ -113,19 +112,33 @@ def layer_of(node: Node, place: Place) -> Layer | None:
     )
 
 
+_WITH_ALPHA = frozenset({"Gemm", "FusedGemm", "FusedMatMul"})
+
+
+def _is_sound(node: Node, dims: tuple[int, ...]) -> bool:
+    """Whether weights have elements, and their groups divide them."""
+    if 0 in dims:
+        return False
+    group = node.int_attribute("group", 1)
+    if node.op_type in ("Conv", "FusedConv", "ConvTranspose"):
+        return group > 0 and dims[0] % group == 0
+    # A batch of matrices has no channels of its own.
+    return len(dims) == 2 and not node.int_attribute("transBatchB", 0)
+
+
 def _as_matrix(node: Node, stored: NDArray[Any], channels: int) -> NDArray[Any]:
     match node.op_type:
         case "Conv" | "FusedConv":
             return stored.reshape(channels, -1)
         case "ConvTranspose":
             # [inputs, channels / group, …], where a group of inputs makes a group of channels.
-            group = max(node.int_attribute("group", 1), 1)
+            group = node.int_attribute("group", 1)
             split = stored.reshape(group, stored.shape[0] // group, channels // group, -1)
             return split.transpose(0, 2, 1, 3).reshape(channels, -1)
-        case "Gemm" | "FusedGemm" if node.int_attribute("transB", 0):
-            return stored
+        case "MatMul":
+            return stored.T
         case _:
-            return stored.reshape(-1, channels).T
+            return stored if node.int_attribute("transB", 0) else stored.T
 
 
 def _bias(node: Node, place: Place, channels: int) -> NDArray[Any] | None:

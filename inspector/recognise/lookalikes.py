@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from inspector.facts.batchnorm import Lookalike, Origin
 from inspector.facts.model import Node
-from inspector.recognise.around import dims_of, readers
+from inspector.recognise.around import dims_of
 from inspector.recognise.names import other_norm
 from inspector.recognise.place import Place
 from inspector.recognise.runs import Link
@@ -28,7 +28,7 @@ _NORMS = {
 }
 _ELEMENTWISE = frozenset(
     "Add Sub Mul Div Sum Sqrt Pow Reciprocal Neg Abs Cast Identity Transpose Reshape Flatten "
-    "Squeeze Unsqueeze Expand Max Clip".split()
+    "Squeeze Unsqueeze Expand Max Clip Dropout".split()
 )
 _ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal", "Rsqrt"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
@@ -97,12 +97,8 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
 
 def _takes_mean_off(node: Node, place: Place) -> bool:
     """Whether a mean of the data is subtracted here."""
-    if node.op_type not in ("Sub", "Add"):
-        return False
-    return any(
-        producer is not None and producer.op_type in _MEANS
-        for producer in map(place.producer, node.inputs)
-    )
+    mean = place.producer(node.input(1)) if node.op_type == "Sub" else None
+    return mean is not None and mean.op_type in _MEANS
 
 
 def _kind(reductions: Sequence[Node], centred: bool, place: Place) -> str:
@@ -155,10 +151,13 @@ def disguised(node: Node, place: Place) -> tuple[str, str] | None:
         return named, "it normalises reshaped data by that data's own statistics, and is named so"
     if front is None or not reshaped:
         return None
-    behind = readers(node.outputs[0], place) if node.outputs else []
+    behind = place.readers(node.outputs[0]) if node.outputs else []
     if not behind or any(each.op_type != "Reshape" for each in behind):
         return None
-    if all(_is_tiled(node.input(at), place) for at in (3, 4)):
+    statistics, others = (node.input(3), node.input(4)), (node.input(1), node.input(2))
+    if all(_is_tiled(each, place) for each in statistics) and all(
+        _is_tiled(each, place) or _is_uniform(each, place) for each in others
+    ):
         return "InstanceNorm", "its running statistics are tiled over the batch"
     times = _repeats(node, front, place)
     if times:
@@ -171,6 +170,13 @@ def _is_tiled(value: str, place: Place) -> bool:
     return producer is not None and producer.op_type == "Tile"
 
 
+def _is_uniform(value: str, place: Place) -> bool:
+    """Whether a parameter is the same for all channels, as ones for a scale that is absent."""
+    tensor = place.binding(value).tensor
+    values = None if tensor is None else place.chains.load(tensor)
+    return values is not None and values.size > 0 and bool((values == values.reshape(-1)[0]).all())
+
+
 def _repeats(node: Node, front: Node, place: Place) -> int:
     """How often the same statistics are repeated for data of which the batch became channels."""
     dims = dims_of(front.input(0), place)
@@ -178,21 +184,23 @@ def _repeats(node: Node, front: Node, place: Place) -> int:
     shape = None if target is None else place.chains.load(target)
     if dims is None or len(dims) < 3 or shape is None or shape.size != len(dims) or shape[0] != 1:
         return 0
-    channels = dims[1]
-    if not isinstance(channels, int) or channels < 1:
+    batch, channels = dims[0], dims[1]
+    if not isinstance(batch, int) or not isinstance(channels, int) or batch < 2:
         return 0
-    tensors = [place.binding(node.input(at)).tensor for at in (3, 4)]
+    tensors = [place.binding(node.input(at)).tensor for at in (1, 2, 3, 4)]
     found = [place.chains.load(each) for each in tensors if each is not None]
     values = [each.reshape(-1) for each in found if each is not None]
-    if len(values) < 2 or any(each.size % channels or each.size == channels for each in values):
+    if len(values) < 4 or any(each.size != batch * channels for each in values):
         return 0
-    same = all((each.reshape(-1, channels) == each[:channels]).all() for each in values)
-    return values[0].size // channels if same else 0
+    same = all((each.reshape(batch, channels) == each[:channels]).all() for each in values)
+    return batch if same else 0
 
 
 def quantised(links: Sequence[Link], place: Place) -> str:
     """By what scaling is known to be that of a quantisation; empty if it is not."""
     front = place.producer(links[0].data)
+    while front is not None and front.op_type == "Identity":
+        front = place.producer(front.input(0))
     if front is not None and front.op_type == "Cast":
         inner = place.producer(front.input(0))
         if inner is not None and inner.op_type in _INTEGER_PRODUCTS:
@@ -202,7 +210,7 @@ def quantised(links: Sequence[Link], place: Place) -> str:
     if front is not None and front.op_type in _INTEGER_PRODUCTS:
         return f"it scales the integers of {front.op_type} {front.label!r}"
     output = links[-1].node.outputs[0]
-    for reader in readers(output, place):
+    for reader in place.readers(output):
         if reader.op_type in _ROUNDS or (reader.op_type == "Cast" and _to_integer(reader)):
             return f"{reader.op_type} {reader.label!r} rounds what it gives"
     return ""

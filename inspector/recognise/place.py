@@ -10,6 +10,7 @@ from functools import cached_property
 
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Graph, Node, Scope, Tensor, Value, Wiring
+from inspector.recognise.algebra import Algebra
 from inspector.recognise.binding import ABSENT, Binding, computed
 from inspector.recognise.chains import Chains, may_compute, recipe_for
 
@@ -45,6 +46,7 @@ class Place:
         self.parent = parent
         self.outputs = frozenset(outputs)
         self.declared: Mapping[str, Value] = {}
+        self.algebras: dict[int, Algebra] = {}
         self._tensors = tensors
         self._overridable = bound.keys() & tensors.keys()
         self._constants = _constants(wiring.holding)
@@ -52,6 +54,8 @@ class Place:
         self._producers = wiring.producers
         self.chains = chains
         self._sources: dict[str, Binding] = {}
+        self._consumers: dict[str, Sequence[Node]] = {}
+        self._readers: dict[str, Sequence[Node]] = {}
         self._capturing: dict[str, list[Node]] = {}
         for node in wiring.nesting:
             for name in dict.fromkeys(captured(node)):
@@ -69,6 +73,8 @@ class Place:
 
     def consumers(self, value: str) -> Sequence[Node]:
         """The nodes of this scope that read `value`, themselves or in their subgraphs."""
+        if value in self._consumers:
+            return self._consumers[value]
         found: list[Node] = []
         for node, _ in self.wiring.users.get(value, ()):
             if not found or found[-1] is not node:
@@ -76,7 +82,16 @@ class Place:
         if self._capturing:
             read = {id(node) for node in found}
             found += [each for each in self._capturing.get(value, ()) if id(each) not in read]
+        self._consumers[value] = found
         return found
+
+    def readers(self, value: str) -> Sequence[Node]:
+        """The consumers of `value` that read its numbers, and not its dims alone."""
+        if value not in self._readers:
+            self._readers[value] = [
+                each for each in self.consumers(value) if each.op_type not in ("Shape", "Size")
+            ]
+        return self._readers[value]
 
     def producer(self, value: str) -> Node | None:
         """The node that computes `value`, in this scope or one around it."""

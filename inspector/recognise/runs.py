@@ -11,14 +11,17 @@ from math import prod
 
 from inspector.facts.fact import fact
 from inspector.facts.model import Dim, Node
-from inspector.recognise.around import dims_of, readers
+from inspector.recognise.around import dims_of
 from inspector.recognise.binding import Binding
 from inspector.recognise.names import batchnorm_scope, torch_scope
 from inspector.recognise.place import Place
 
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sum"})
 _BETWEEN = frozenset({"Identity", "Cast", "Transpose"})
-_MOST_BETWEEN = 8
+_FLOATS = frozenset({1, 10, 11, 16})
+"""ONNX's numbers of float32, float16, float64 and bfloat16."""
+
+_MOST_BETWEEN = 16
 
 
 @fact(frozen=True, slots=True, kw_only=True)
@@ -120,12 +123,14 @@ def _predecessor(
     """The link that `value` comes from, if there is one, and how its axes were moved since."""
     perm: tuple[int, ...] | None = None
     for _ in range(_MOST_BETWEEN):
-        if not place.is_local(value) or value in place.outputs or len(readers(value, place)) != 1:
+        if not place.is_local(value) or value in place.outputs or len(place.readers(value)) != 1:
             return "", None
         if value in found:
             return value, perm
         node = place.producer(value)
         if node is None or node.op_type not in _BETWEEN or not node.is_standard:
+            return "", None
+        if node.op_type == "Cast" and node.int_attribute("to", 0) not in _FLOATS:
             return "", None
         if node.op_type == "Transpose":
             moved = node.ints_attribute("perm")

@@ -181,9 +181,14 @@ def _graph_place(graph: Graph, scope: Scope, parent: Place) -> Place:
     return place
 
 
+_PASSED_AS_IT_IS = frozenset(
+    {Origin.OVERRIDABLE, Origin.COMPUTED, Origin.GRAPH_INPUT, Origin.ABSENT}
+)
+
+
 def _as_argument(binding: Binding) -> Binding:
     """What an argument is within the function; a default that may be overridden stays one."""
-    if binding.origin in (Origin.OVERRIDABLE, Origin.COMPUTED, Origin.GRAPH_INPUT):
+    if binding.origin in _PASSED_AS_IT_IS:
         return binding
     return replace(binding, origin=Origin.FUNCTION_ARGUMENT)
 
