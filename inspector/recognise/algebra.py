@@ -45,12 +45,15 @@ class Algebra:
         The value of each atom that is no sum, as the arithmetic sees it.
     sums
         The addition behind each atom that is one.
+    variances
+        What was read of each such addition: the variance, epsilon, and a remark on them.
     """
 
     chains: Chains
     channels: int
     leaves: dict[Atom, Binding] = field(default_factory=dict)
     sums: dict[Atom, Recipe] = field(default_factory=dict)
+    variances: dict[Atom, tuple[Binding, float, str] | None] = field(default_factory=dict)
     _sums: dict[Recipe, Sum | None] = field(default_factory=dict)
     _atoms: dict[Hashable, Atom] = field(default_factory=dict)
     _tensors: dict[int, Atom] = field(default_factory=dict)
@@ -106,6 +109,12 @@ class Algebra:
         """The numbers of a constant; None where they are not known."""
         tensor = self.chains.settled(binding).tensor
         return None if tensor is None else self.chains.load(tensor)
+
+    def is_one(self, atom: Atom) -> bool:
+        """Whether all values of an atom are 1, so that it may stand in any product."""
+        binding = self.leaves.get(atom)
+        values = None if binding is None else self.values(binding)
+        return values is not None and bool((values == 1.0).all())
 
     def _raised(self, binding: Binding, base: Binding, exponent: Binding, depth: int) -> Sum | None:
         """A power with a plain exponent; anything else is a value like any other."""

@@ -19,7 +19,15 @@ from inspector.facts.model import Node
 from inspector.recognise.affine import evidence, is_pair, is_per_channel, steps, units
 from inspector.recognise.algebra import Algebra
 from inspector.recognise.around import after, before, dims_of, fold_target
-from inspector.recognise.decomposed import LONGEST, Parts, has_root, parts_of
+from inspector.recognise.decomposed import (
+    LONGEST,
+    Parts,
+    Reading,
+    has_root,
+    lines,
+    parts_of,
+    reading,
+)
 from inspector.recognise.lookalikes import lookalike, normalised, own_statistics, quantised
 from inspector.recognise.names import witness_scope
 from inspector.recognise.native import is_native
@@ -69,7 +77,9 @@ def _split(run: Run) -> Iterator[tuple[Links, Parts | None]]:
     if not has_root(links):
         yield links, None
         return
-    windows = {each: found for each in _windows(links) if (found := _parts(links, each, run.place))}
+    windows = {
+        (at, end): found for at in range(len(links)) for end, found in _from(links, at, run.place)
+    }
     best: list[tuple[int, int]] = [(0, 0)] * (len(links) + 1)
     ends: list[int] = [0] * len(links)
     for at in reversed(range(len(links))):
@@ -83,28 +93,30 @@ def _split(run: Run) -> Iterator[tuple[Links, Parts | None]]:
     at = 0
     while at < len(links):
         end = ends[at]
-        yield (links[at:end], windows[at, end]) if end > at else (links[at : at + 1], None)
-        at = max(end, at + 1)
+        parts = parts_of(*windows[at, end]) if end > at else None
+        # What cannot be built after all is left as it is.
+        end = max(end, at + 1)
+        yield links[at:end], parts
+        at = end
 
 
-def _windows(links: Links) -> Iterator[tuple[int, int]]:
-    """Begin and end of each part of a run with a root in it that is no longer than a BatchNorm."""
-    for at in range(len(links)):
-        for end in range(at + 1, min(at + LONGEST, len(links)) + 1):
-            if has_root(links[at:end]):
-                yield at, end
-
-
-def _parts(links: Links, window: tuple[int, int], place: Place) -> Parts | None:
-    at, end = window
-    part = links[at:end]
-    axis = channel_axis(part, place)
-    channels = max(each.elements for each in part)
-    if channels > 1 and (axis is None or not _of_length(part, place, axis, channels)):
-        return None
-    algebra = place.algebras.setdefault(channels, Algebra(chains=place.chains, channels=channels))
-    bias_first = at == 0 and lacks_bias(part[0], place)
-    return parts_of(part, algebra, bias_first=bias_first)
+def _from(links: Links, at: int, place: Place) -> Iterator[tuple[int, tuple[Reading, Algebra]]]:
+    """Each part of a run from `at` on that reads as a whole BatchNorm: its end, and how."""
+    some = links[at : at + LONGEST]
+    if not has_root(some):
+        return
+    channels = max(each.elements for each in some)
+    axis = channel_axis(some, place)
+    if channels > 1 and (axis is None or not _of_length(some, place, axis, channels)):
+        return
+    if channels not in place.algebras:
+        place.algebras[channels] = Algebra(chains=place.chains, channels=channels)
+    algebra = place.algebras[channels]
+    may_negate = at > 0 or not lacks_bias(some[0], place)
+    for length, line in enumerate(lines(some, algebra), start=1):
+        found = reading(*line, algebra, may_negate=may_negate)
+        if found is not None:
+            yield at + length, (found, algebra)
 
 
 def _of_length(links: Links, place: Place, axis: int, channels: int) -> bool:

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1502.03167).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -52,28 +52,14 @@ def has_root(links: Sequence[Link]) -> bool:
     return any(each.source.recipe is not None and each.source.recipe.rooted for each in links)
 
 
-def parts_of(links: Sequence[Link], algebra: Algebra, *, bias_first: bool) -> Parts | None:
-    """The parameters behind a run, if it is one whole BatchNorm.
-
-    Parameters
-    ----------
-    bias_first
-        Whether an addition in front may be the bias of the operator before it.
-    """
-    lines = _slope_and_intercept(links, algebra)
-    if lines is None:
-        return None
-    return _Match(algebra, *lines, may_negate=not bias_first).parts()
-
-
-def _slope_and_intercept(links: Sequence[Link], algebra: Algebra) -> tuple[Sum, Sum] | None:
-    """S and T of a whole run."""
+def lines(links: Sequence[Link], algebra: Algebra) -> Iterator[tuple[Sum, Sum]]:
+    """S and T of the first link, of the first two, and so on, while they may be a BatchNorm's."""
     slope: Sum | None = ONE
     intercept: Sum | None = {}
     for link in links:
         constant = algebra.sum(link.source)
         if constant is None or slope is None or intercept is None:
-            return None
+            return
         match link.op_type:
             case "Add":
                 intercept = added(intercept, constant)
@@ -84,144 +70,190 @@ def _slope_and_intercept(links: Sequence[Link], algebra: Algebra) -> tuple[Sum, 
             case _:
                 by = constant if link.op_type == "Mul" else algebra.over(constant, link.source)
                 if by is None:
-                    return None
+                    return
                 slope, intercept = multiplied(slope, by), multiplied(intercept, by)
-    return None if slope is None or intercept is None else (slope, intercept)
+        if slope is None or intercept is None or _is_beyond(slope):
+            return
+        yield slope, intercept
 
 
-class _Match:
-    """Reads the parameters off a slope and an intercept."""
+def _is_beyond(slope: Sum) -> bool:
+    """Whether a slope can no longer become a BatchNorm's: it has several terms, or two roots."""
+    if len(slope) != 1:
+        return True
+    (product,) = slope
+    return sum(exponent % 2 for _, exponent in product) > 1
 
-    def __init__(self, algebra: Algebra, slope: Sum, intercept: Sum, *, may_negate: bool) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a slope and an intercept are made of; a sign of -1.0 is one too many in the file."""
+
+    variance: Variance
+    scale: Atom | None
+    bias: tuple[Atom, float] | None
+    mean: tuple[Atom, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variance:
+    """What is under a root: the variance, and epsilon, which is None where none is added."""
+
+    var: Binding
+    epsilon: float | None
+    remark: str = ""
+
+
+def reading(slope: Sum, intercept: Sum, algebra: Algebra, *, may_negate: bool) -> Reading | None:
+    """How a slope and an intercept read as those of one whole BatchNorm, if they do.
+
+    Parameters
+    ----------
+    may_negate
+        Whether a mean may be stored with the opposite sign: an addition in front may also be the
+        bias of the operator before it.
+    """
+    ((product, factor),) = slope.items()
+    found = _over_root(product, algebra)
+    if found is None or factor != 1.0:
+        return None
+    root, scale = found
+    told = _told_intercept(product, intercept)
+    if told is None:
+        return None
+    bias, mean = told
+    if mean is None or (mean[1] < 0 and not may_negate):
+        return None
+    variance = _variance(root, algebra, whole=scale is not None and bias is not None)
+    if variance is None:
+        return None
+    return Reading(variance=variance, scale=scale, bias=bias, mean=mean)
+
+
+def _over_root(slope: Product, algebra: Algebra) -> tuple[Atom, Atom | None] | None:
+    """One over the root of something, and at most one thing that is multiplied by it."""
+    roots = [atom for atom, halves in slope if halves == -1]
+    rest = [atom for atom, halves in slope if halves == 2]
+    if len(roots) != 1 or len(rest) + 1 != len(slope):
+        return None
+    if len(rest) > 1:
+        rest = [each for each in rest if not algebra.is_one(each)]
+    return (roots[0], rest[0] if rest else None) if len(rest) <= 1 else None
+
+
+def _told_intercept(
+    slope: Product, intercept: Sum
+) -> tuple[tuple[Atom, float] | None, tuple[Atom, float] | None] | None:
+    """The bias and the mean, each with its sign; None where the intercept is more than that."""
+    bias = mean = None
+    for product, factor in intercept.items():
+        if abs(factor) != 1.0:
+            return None
+        rest = without(product, slope)
+        if rest is not None and _is_atom(rest) and mean is None:
+            mean = rest[0][0], -factor
+        elif _is_atom(product) and bias is None:
+            bias = product[0][0], factor
+        else:
+            return None
+    return bias, mean
+
+
+def _variance(root: Atom, algebra: Algebra, *, whole: bool) -> Variance | None:
+    """The variance and epsilon under a root.
+
+    Without an epsilon it takes a `whole` BatchNorm, with scale and bias, to tell one: a shift and
+    a division by a root are much else as well, as the scale of an attention or the standardising
+    of an input.
+    """
+    addition = algebra.sums.get(root)
+    if addition is None:
+        var = algebra.leaves.get(root)
+        length = None if var is None else algebra.chains.told(var)
+        if var is None or length is None or not whole or algebra.channels < 2:
+            return None
+        return Variance(var=var, epsilon=None) if prod(length.dims) == algebra.channels else None
+    if root not in algebra.variances:
+        algebra.variances[root] = _epsilon_of(addition, algebra)
+    found = algebra.variances[root]
+    if found is None:
+        return None
+    var, epsilon, remark = found
+    return Variance(var=var, epsilon=epsilon, remark=remark)
+
+
+def _epsilon_of(addition: Recipe, algebra: Algebra) -> tuple[Binding, float, str] | None:
+    """Which of the two that are added is epsilon: one number, where the other is a vector.
+
+    Of a single channel both are numbers. Then the one written without axes is epsilon, or the
+    one that is called so; failing that, the one that looks like it.
+    """
+    first, second = addition.inputs
+    if first is None or second is None:
+        return None
+    lengths = [algebra.chains.told(each) for each in (first, second)]
+    sizes = [prod(each.dims) for each in lengths if each is not None]
+    if len(sizes) == 2 and sizes[0] != sizes[1]:
+        var, epsilon = (first, second) if sizes[1] == 1 else (second, first)
+        values = algebra.values(epsilon)
+        if values is not None and values.size == 1:
+            return var, float(values.reshape(-1)[0]), ""
+    candidates = []
+    for at, (var, epsilon) in enumerate(((first, second), (second, first))):
+        values = algebra.values(epsilon)
+        if values is None or values.size == 0 or not (values == values.reshape(-1)[0]).all():
+            continue
+        tensor = algebra.chains.settled(epsilon).tensor
+        other = algebra.chains.settled(var).tensor
+        assert tensor is not None  # its values are known
+        if other is None or other.elements < algebra.channels:
+            continue
+        number = values.reshape(-1)[0]
+        told = tensor.elements, len(tensor.dims), not _called(epsilon)
+        guessed = number > _LARGE, _digits(number), at
+        candidates.append((told, guessed, var, float(number)))
+    if not candidates:
+        return None
+    told, _, var, number = min(candidates, key=lambda each: each[:2])
+    remark = ""
+    if sum(each[0] == told for each in candidates) > 1 or number > _LARGE:
+        remark = (
+            f"of the two that are added under the root, {number:g} is taken for epsilon: "
+            "nothing but its value tells"
+        )
+    return var, number, remark
+
+
+def parts_of(found: Reading, algebra: Algebra) -> Parts | None:
+    """The parameters of a BatchNorm; None where one has another length, or no values."""
+    return _Builder(algebra).parts(found)
+
+
+class _Builder:
+    """Makes parameters of what was read."""
+
+    def __init__(self, algebra: Algebra) -> None:
         self._algebra = algebra
-        self._slope = slope
-        self._intercept = intercept
-        self._may_negate = may_negate
-        self._remarks: list[str] = []
 
-    def parts(self) -> Parts | None:
-        if len(self._slope) != 1:
-            return None
-        ((slope, factor),) = self._slope.items()
-        found = self._over_root(slope)
-        if found is None or factor != 1.0:
-            return None
-        root, scale = found
-        told = self._told_intercept(slope)
-        if told is None:
-            return None
-        bias, mean = told
-        spread = self._variance(root, whole=scale is not None and bias is not None)
-        if spread is None or mean is None:
-            return None
-        var, epsilon = spread
-        stretch = self._optional(None if scale is None else (scale, 1.0), "scale", 1.0)
-        shift = self._optional(bias, "bias", 0.0)
-        centre = self._parameter(*mean)
+    def parts(self, found: Reading) -> Parts | None:
+        scale = None if found.scale is None else (found.scale, 1.0)
+        stretch = self._optional(scale, "scale", 1.0)
+        shift = self._optional(found.bias, "bias", 0.0)
+        centre = self._parameter(*found.mean)
+        var = self._value(found.variance.var)
         if stretch is None or shift is None or centre is None or var is None:
             return None
+        epsilon = found.variance.epsilon
+        if epsilon is None:
+            var = _recovered(var, "no epsilon is added to it: that is 0, or was added before")
         return Parts(
             scale=stretch,
             bias=shift,
             mean=centre,
             var=var,
-            epsilon=epsilon,
-            remarks=tuple(self._remarks),
+            epsilon=epsilon or 0.0,
+            remarks=(found.variance.remark,) if found.variance.remark else (),
         )
-
-    def _over_root(self, slope: Product) -> tuple[Atom, Atom | None] | None:
-        """One over the root of something, and at most one thing that is multiplied by it."""
-        roots = [atom for atom, halves in slope if halves == -1]
-        rest = [atom for atom, halves in slope if halves == 2]
-        if len(roots) != 1 or len(rest) + 1 != len(slope):
-            return None
-        if len(rest) > 1:
-            rest = [each for each in rest if not self._is_one(each)]
-        return (roots[0], rest[0] if rest else None) if len(rest) <= 1 else None
-
-    def _is_one(self, atom: Atom) -> bool:
-        binding = self._algebra.leaves.get(atom)
-        values = None if binding is None else self._algebra.values(binding)
-        return values is not None and bool((values == 1.0).all())
-
-    def _told_intercept(
-        self, slope: Product
-    ) -> tuple[tuple[Atom, float] | None, tuple[Atom, float] | None] | None:
-        """The bias and the mean, each with its sign; None where the intercept is more than that."""
-        bias = mean = None
-        for product, factor in self._intercept.items():
-            if abs(factor) != 1.0:
-                return None
-            rest = without(product, slope)
-            if rest is not None and _is_atom(rest) and mean is None:
-                mean = rest[0][0], -factor
-            elif _is_atom(product) and bias is None:
-                bias = product[0][0], factor
-            else:
-                return None
-        if mean is not None and mean[1] < 0 and not self._may_negate:
-            return None
-        return bias, mean
-
-    def _variance(self, root: Atom, *, whole: bool) -> tuple[Parameter, float] | None:
-        """The variance and epsilon under the root.
-
-        Without an epsilon it takes a `whole` BatchNorm, with scale and bias, to tell one.
-        """
-        addition = self._algebra.sums.get(root)
-        if addition is None:
-            var = self._parameter(root, 1.0)
-            if var is None or var.tensor is None or var.tensor.elements < 2 or not whole:
-                # A shift and a division by a root are much else as well: the scale of an
-                # attention, the standardising of an input.
-                return None
-            return _recovered(var, "no epsilon is added to it: that is 0, or was added before"), 0.0
-        told = self._epsilon_of(addition)
-        if told is None:
-            return None
-        binding, epsilon = told
-        var = self._value(binding)
-        return None if var is None else (var, epsilon)
-
-    def _epsilon_of(self, addition: Recipe) -> tuple[Binding, float] | None:
-        """Which of the two that are added is epsilon: one number, where the other is a vector.
-
-        Of a single channel both are numbers. Then the one written without axes is epsilon, or the
-        one that is called so; failing that, the one that looks like it.
-        """
-        first, second = addition.inputs
-        if first is None or second is None:
-            return None
-        lengths = [self._algebra.chains.told(each) for each in (first, second)]
-        sizes = [prod(each.dims) for each in lengths if each is not None]
-        if len(sizes) == 2 and sizes[0] != sizes[1]:
-            var, epsilon = (first, second) if sizes[1] == 1 else (second, first)
-            values = self._algebra.values(epsilon)
-            if values is not None and values.size == 1:
-                return var, float(values.reshape(-1)[0])
-        candidates = []
-        for at, (var, epsilon) in enumerate(((first, second), (second, first))):
-            values = self._algebra.values(epsilon)
-            if values is None or values.size == 0 or not (values == values.reshape(-1)[0]).all():
-                continue
-            tensor = self._algebra.chains.settled(epsilon).tensor
-            other = self._algebra.chains.settled(var).tensor
-            assert tensor is not None  # its values are known
-            if other is None or other.elements < self._algebra.channels:
-                continue
-            number = values.reshape(-1)[0]
-            told = tensor.elements, len(tensor.dims), not _called(epsilon)
-            guessed = number > _LARGE, _digits(number), at
-            candidates.append((told, guessed, var, float(number)))
-        if not candidates:
-            return None
-        told, _, var, number = min(candidates, key=lambda each: each[:2])
-        if sum(each[0] == told for each in candidates) > 1 or number > _LARGE:
-            self._remarks.append(
-                f"of the two that are added under the root, {number:g} is taken for epsilon: "
-                "nothing but its value tells"
-            )
-        return var, number
 
     def _optional(
         self, told: tuple[Atom, float] | None, name: str, absent: float

@@ -36,6 +36,7 @@ _REDUCTIONS = _MEANS | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
 _TELLING = _REDUCTIONS | _NORMS.keys() | {"BatchNormalization"}
 """Operators without which nothing is normalised at run time."""
 
+_MOST_MOVES = 8
 _MOST = 32
 """Operators that a normalisation takes, at most, from its last one back to its reductions."""
 
@@ -199,7 +200,9 @@ def _repeats(node: Node, front: Node, place: Place) -> int:
 def quantised(links: Sequence[Link], place: Place) -> str:
     """By what scaling is known to be that of a quantisation; empty if it is not."""
     front = place.producer(links[0].data)
-    while front is not None and front.op_type == "Identity":
+    for _ in range(_MOST_MOVES):
+        if front is None or front.op_type != "Identity":
+            break
         front = place.producer(front.input(0))
     if front is not None and front.op_type == "Cast":
         inner = place.producer(front.input(0))

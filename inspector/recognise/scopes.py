@@ -20,7 +20,7 @@ from inspector.recognise.place import Place, subgraphs
 MOST_SCOPES = 10_000
 """Functions that call functions twice each unfold into millions; no real model comes near."""
 
-MOST_UNFOLDED = 300_000
+MOST_UNFOLDED = 200_000
 """Nodes in the bodies of all calls together: a long body may be called often, too."""
 
 
