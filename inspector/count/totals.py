@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import stored_tensors
-from inspector.facts.batchnorm import Norms
+from inspector.facts.batchnorm import Form, Norms
 from inspector.facts.count import (
     Count,
     CountedTensor,
@@ -37,12 +37,15 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         What the export knows; its roles come first and are checked against the roles by use.
     """
     known = {each.name: each for each in manifest.tensors} if manifest else {}
+    read = _roles_read(norms)
     notes: list[str] = []
     counted = []
     elements = dict.fromkeys(Role, 0)
     float_initializers = 0
     for scope, name, tensor, uses in stored_tensors(model):
         use = role_of(uses)
+        if tensor.key in read and use.role in (Role.UNKNOWN, Role.CONSTANT):
+            use = read[tensor.key]
         source = known.get(name) if known and not scope else None
         if source is not None:
             use = _reconciled(source, use, notes)
@@ -79,6 +82,22 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         ),
         notes=tuple(notes),
     )
+
+
+def _roles_read(norms: Norms) -> dict[int, Use]:
+    """Roles of the tensors that are a BatchNorm's by what the arithmetic on them computes."""
+    found: dict[int, Use] = {}
+    for norm in norms.batchnorms:
+        if norm.form is Form.DECOMPOSED:
+            for name, parameter in norm.parameters:
+                tensor = parameter.stored or parameter.tensor
+                if tensor is not None:
+                    role = Role.LEARNED if name in ("scale", "B") else Role.STATISTIC
+                    use = Use(role=role, why=f"{name} of the BatchNorm {norm.name!r}")
+                    # What is learned anywhere is learned.
+                    if role is Role.LEARNED or tensor.key not in found:
+                        found[tensor.key] = use
+    return found
 
 
 def _reconciled(source: SourceTensor, use: Use, notes: list[str]) -> Use:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inspector.recognise.binding import Binding, Recipe
@@ -41,6 +42,8 @@ class Algebra:
 
     Attributes
     ----------
+    by_content
+        Whether tensors of the same numbers are one atom: an exporter may store one twice.
     leaves
         The value of each atom that is no sum, as the arithmetic sees it.
     sums
@@ -51,11 +54,13 @@ class Algebra:
 
     chains: Chains
     channels: int
+    by_content: bool = False
     leaves: dict[Atom, Binding] = field(default_factory=dict)
     sums: dict[Atom, Recipe] = field(default_factory=dict)
     variances: dict[Atom, tuple[Binding, float, str] | None] = field(default_factory=dict)
     _sums: dict[Recipe, Sum | None] = field(default_factory=dict)
     _atoms: dict[Hashable, Atom] = field(default_factory=dict)
+    _numbers: dict[int, float | None] = field(default_factory=dict)
     _tensors: dict[int, Atom] = field(default_factory=dict)
 
     def sum(self, binding: Binding, depth: int = 0) -> Sum | None:
@@ -151,7 +156,7 @@ class Algebra:
         return {((atom, 2),): 1.0}
 
     def _identity(self, binding: Binding) -> Atom:
-        """What makes two uses of a constant the same one, however it was moved or stored twice."""
+        """What makes two uses of a constant the same one, however it was moved."""
         found = base(binding)
         if found.recipe is not None:
             return self._atom(("recipe", id(found.recipe)))
@@ -159,8 +164,10 @@ class Algebra:
         if tensor is None:
             return self._atom(("unknown", id(found)))
         if tensor.key not in self._tensors:
-            values = self.chains.load(tensor) if tensor.elements <= MOST_ELEMENTS else None
-            what = tensor.key if values is None else values.astype("float64").tobytes()
+            what: Hashable = tensor.key
+            if self.by_content and tensor.elements <= MOST_ELEMENTS:
+                values = self.chains.load(tensor)
+                what = what if values is None else values.astype("float64").tobytes()
             self._tensors[tensor.key] = self._atom(("tensor", what))
         return self._tensors[tensor.key]
 
@@ -169,12 +176,17 @@ class Algebra:
         return self._atoms.setdefault(what, len(self._atoms))
 
     def _number(self, binding: Binding) -> float | None:
-        """The value of a constant that is a single stored number."""
-        tensor = self.chains.settled(binding).tensor
-        if tensor is None or tensor.elements != 1:
+        """The value of a constant that is a single number."""
+        told = self.chains.told(binding)
+        if told is None or prod(told[0]) != 1:
             return None
-        values = self.chains.load(tensor)
-        return None if values is None else float(values.reshape(-1)[0])
+        tensor = self.chains.settled(binding).tensor
+        if tensor is None:
+            return None
+        if tensor.key not in self._numbers:
+            values = self.chains.load(tensor)
+            self._numbers[tensor.key] = None if values is None else float(values.reshape(-1)[0])
+        return self._numbers[tensor.key]
 
     def _is_scalar(self, binding: Binding) -> bool:
         """Whether a single number is no parameter of a single channel."""

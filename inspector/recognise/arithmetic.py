@@ -39,6 +39,9 @@ _LINEAR: dict[str, int] = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": 2
 
 _COMPUTES = "what it computes"
 
+MOST_LINKS = 20_000
+"""Links of one run that are read as BatchNorms: 5,000 of them in a row, with nothing between."""
+
 _WHY_LOST = "scale, mean, var and epsilon are merged into one slope and one intercept"
 
 
@@ -74,12 +77,16 @@ def _split(run: Run) -> Iterator[tuple[Links, Parts | None]]:
     that makes most of it BatchNorms, and then the one that leaves least over.
     """
     links = run.links
-    if not has_root(links):
+    if not has_root(links) or len(links) > MOST_LINKS:
         yield links, None
         return
-    windows = {
-        (at, end): found for at in range(len(links)) for end, found in _from(links, at, run.place)
-    }
+    windows: dict[tuple[int, int], tuple[Reading, Algebra]] = {}
+    for by_content in (False, True):
+        covered = {each for at, end in windows for each in range(at, end)}
+        for at in range(len(links)):
+            if at not in covered:
+                for end, found in _from(links, at, run.place, by_content=by_content):
+                    windows.setdefault((at, end), found)
     best: list[tuple[int, int]] = [(0, 0)] * (len(links) + 1)
     ends: list[int] = [0] * len(links)
     for at in reversed(range(len(links))):
@@ -100,7 +107,9 @@ def _split(run: Run) -> Iterator[tuple[Links, Parts | None]]:
         at = end
 
 
-def _from(links: Links, at: int, place: Place) -> Iterator[tuple[int, tuple[Reading, Algebra]]]:
+def _from(
+    links: Links, at: int, place: Place, *, by_content: bool
+) -> Iterator[tuple[int, tuple[Reading, Algebra]]]:
     """Each part of a run from `at` on that reads as a whole BatchNorm: its end, and how."""
     some = links[at : at + LONGEST]
     if not has_root(some):
@@ -109,9 +118,10 @@ def _from(links: Links, at: int, place: Place) -> Iterator[tuple[int, tuple[Read
     axis = channel_axis(some, place)
     if channels > 1 and (axis is None or not _of_length(some, place, axis, channels)):
         return
-    if channels not in place.algebras:
-        place.algebras[channels] = Algebra(chains=place.chains, channels=channels)
-    algebra = place.algebras[channels]
+    key = channels, by_content
+    if key not in place.algebras:
+        place.algebras[key] = Algebra(chains=place.chains, channels=channels, by_content=by_content)
+    algebra = place.algebras[key]
     may_negate = at > 0 or not lacks_bias(some[0], place)
     for length, line in enumerate(lines(some, algebra), start=1):
         found = reading(*line, algebra, may_negate=may_negate)

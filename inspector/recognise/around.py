@@ -122,9 +122,12 @@ def dims_of(value: str, place: Place, within: int = 32) -> tuple[Dim, ...] | Non
     None stands for a length that is not known, and for a rank that is not; no more than `within`
     operators are looked at.
     """
-    declared = place.declared.get(value)
+    declared = place.declaration(value)
     if declared is not None and declared.dims is not None:
         return declared.dims
+    if place.caller is not None and value in place.caller[1] and within:
+        outside, names = place.caller
+        return dims_of(names[value], outside, within - 1)
     node = place.producer(value)
     if node is None or not node.is_standard or not within:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from inspector.facts.batchnorm import Origin
@@ -51,63 +52,52 @@ class Recipe:
     ----------
     position
         Of the output meant.
-    told
-        Dims and type of the output, where they are known before it is computed.
+    dims, is_float
+        Of the output, where they are known before it is computed; else dims are None.
     rooted
         Whether a root goes into it, its own or one before.
     """
 
-    __slots__ = ("inputs", "node", "opset", "position", "rooted", "told")
+    __slots__ = ("dims", "inputs", "is_float", "node", "opset", "position", "rooted")
 
     def __init__(
-        self, node: Node, inputs: tuple[Binding | None, ...], opset: int, position: int
+        self, node: Node, inputs: Sequence[Binding | None], opset: int, position: int
     ) -> None:
         self.node = node
         self.inputs = inputs
         self.opset = opset
         self.position = position
-        self.told = _told(node, inputs)
         self.rooted = node.op_type in _ROOTS
+        self.is_float = True
+        self.dims: tuple[int, ...] | None = None
+        dims: tuple[int, ...] | None = ()
         for each in inputs:
-            if each is not None and each.recipe is not None and each.recipe.rooted:
-                self.rooted = True
+            found = None
+            if each is None:
+                dims = None
+            elif each.recipe is not None:
+                found = each.recipe.dims
+                self.rooted = self.rooted or each.recipe.rooted
+                self.is_float = self.is_float and each.recipe.is_float
+            elif each.tensor is not None:
+                found = each.tensor.dims
+                self.is_float = self.is_float and each.tensor.is_float
+            if dims is not None and dims != found:
+                dims = None if found is None else _broadcast(dims, found)
+        if node.op_type in _ARITHMETIC:
+            self.dims = dims
 
 
 _ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal"})
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Neg"})
 
 
-@fact(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What is known of a constant before it is computed."""
-
-    dims: tuple[int, ...]
-    is_float: bool
-
-
-def told(binding: Binding | None) -> Told | None:
-    """Dims and type of a constant, where they are known before it is computed."""
-    if binding is None:
-        return None
+def told(binding: Binding) -> tuple[tuple[int, ...], bool] | None:
+    """Dims of a constant, and whether it is of floats, where known before it is computed."""
     if binding.tensor is not None:
-        return Told(dims=binding.tensor.dims, is_float=binding.tensor.is_float)
-    return None if binding.recipe is None else binding.recipe.told
-
-
-def _told(node: Node, inputs: tuple[Binding | None, ...]) -> Told | None:
-    """Of arithmetic: what its operands broadcast to."""
-    if node.op_type not in _ARITHMETIC or not inputs:
-        return None
-    found = told(inputs[0])
-    for each in inputs[1:]:
-        other = told(each)
-        if found is None or other is None:
-            return None
-        dims = found.dims if found.dims == other.dims else _broadcast(found.dims, other.dims)
-        if dims is None:
-            return None
-        found = Told(dims=dims, is_float=found.is_float and other.is_float)
-    return found
+        return binding.tensor.dims, binding.tensor.is_float
+    recipe = binding.recipe
+    return None if recipe is None or recipe.dims is None else (recipe.dims, recipe.is_float)
 
 
 def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:

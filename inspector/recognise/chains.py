@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Model, Node, Tensor
-from inspector.recognise.binding import Binding, Recipe, Told, computed, told
+from inspector.recognise.binding import Binding, Recipe, computed, told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,8 +90,8 @@ class Chains:
             arithmetic=found.arithmetic,
         )
 
-    def told(self, binding: Binding) -> Told | None:
-        """Dims and type of a constant, computed only where nothing less tells them."""
+    def told(self, binding: Binding) -> tuple[tuple[int, ...], bool] | None:
+        """Dims of a constant, and whether it is of floats: computed only if nothing else tells."""
         return told(binding) or told(self.settled(binding))
 
     def load(self, tensor: Tensor) -> NDArray[Any] | None:
@@ -214,7 +214,7 @@ def recipe_for(node: Node, inputs: Sequence[Binding | None], opset: int, value: 
     return Binding(
         origin=Origin.OVERRIDABLE if over else Origin.CHAIN,
         tensor=None,
-        recipe=Recipe(node, tuple(inputs), opset, position),
+        recipe=Recipe(node, inputs, opset, position),
     )
 
 

@@ -48,8 +48,13 @@ class Parts:
 
 
 def has_root(links: Sequence[Link]) -> bool:
-    """Whether any constant of a run is computed through a root, without which none is told."""
-    return any(each.source.recipe is not None and each.source.recipe.rooted for each in links)
+    """Whether a run scales by what is computed through a root, without which nothing is told."""
+    return any(
+        each.source.recipe is not None
+        and each.source.recipe.rooted
+        and each.op_type in ("Mul", "Div")
+        for each in links
+    )
 
 
 def lines(links: Sequence[Link], algebra: Algebra) -> Iterator[tuple[Sum, Sum]]:
@@ -172,7 +177,7 @@ def _variance(root: Atom, algebra: Algebra, *, whole: bool) -> Variance | None:
         length = None if var is None else algebra.chains.told(var)
         if var is None or length is None or not whole or algebra.channels < 2:
             return None
-        return Variance(var=var, epsilon=None) if prod(length.dims) == algebra.channels else None
+        return Variance(var=var, epsilon=None) if prod(length[0]) == algebra.channels else None
     if root not in algebra.variances:
         algebra.variances[root] = _epsilon_of(addition, algebra)
     found = algebra.variances[root]
@@ -192,7 +197,7 @@ def _epsilon_of(addition: Recipe, algebra: Algebra) -> tuple[Binding, float, str
     if first is None or second is None:
         return None
     lengths = [algebra.chains.told(each) for each in (first, second)]
-    sizes = [prod(each.dims) for each in lengths if each is not None]
+    sizes = [prod(each[0]) for each in lengths if each is not None]
     if len(sizes) == 2 and sizes[0] != sizes[1]:
         var, epsilon = (first, second) if sizes[1] == 1 else (second, first)
         values = algebra.values(epsilon)

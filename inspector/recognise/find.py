@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from inspector.facts.batchnorm import Affine, BatchNorm, FoldedEvidence, Linear, Lookalike, Norms
@@ -26,6 +28,26 @@ def find_batchnorms(model: Model) -> Norms:
     inspector.errors.UnreadableError
         The model's functions call each other in a circle.
     """
+    with _without_collector():
+        return _found(model)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python from looking for cycles among what is being built, all of which is kept.
+
+    It would look at all of it again and again: as much time as the finding takes itself.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _found(model: Model) -> Norms:
     norms: list[BatchNorm] = []
     affines: list[Affine] = []
     lookalikes: list[Lookalike] = []

@@ -18,6 +18,9 @@ from inspector.recognise.chains import Chains, may_compute, recipe_for
 class Place:
     """The nodes of one scope, with what its names stand for and who uses them.
 
+    `declared` is what its graph declares of its values, and `caller` the place that a function is
+    called from, with the names that its inputs have there; whoever makes the place sets them.
+
     Parameters
     ----------
     tensors
@@ -46,7 +49,8 @@ class Place:
         self.parent = parent
         self.outputs = frozenset(outputs)
         self.declared: Mapping[str, Value] = {}
-        self.algebras: dict[int, Algebra] = {}
+        self.caller: tuple[Place, Mapping[str, str]] | None = None
+        self.algebras: dict[tuple[int, bool], Algebra] = {}
         self._tensors = tensors
         self._overridable = bound.keys() & tensors.keys()
         self._constants = _constants(wiring.holding)
@@ -60,6 +64,11 @@ class Place:
         for node in wiring.nesting:
             for name in dict.fromkeys(captured(node)):
                 self._capturing.setdefault(name, []).append(node)
+
+    def declaration(self, value: str) -> Value | None:
+        """What the graph that `value` belongs to declares of it."""
+        home = self._home(value)
+        return None if home is None else home.declared.get(value)
 
     @cached_property
     def operators(self) -> frozenset[str]:
@@ -196,7 +205,7 @@ class Place:
 
     def _type_of(self, value: str) -> Binding | None:
         """A constant of the type that `value` is declared to have, if it is."""
-        declared = self.declared.get(value)
+        declared = self.declaration(value)
         if declared is None or declared.dtype is None:
             return None
         tensor = self.chains.empty(declared.dtype)

@@ -179,13 +179,10 @@ def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None)
 
 def _dims_of_vector(source: Binding, place: Place) -> tuple[int, ...] | None:
     """Dims of a constant of floats with one axis at most that is longer than one."""
-    if source.tensor is not None:
-        dims, is_float = source.tensor.dims, source.tensor.is_float
-    else:
-        told = place.chains.told(source)
-        if told is None:
-            return None
-        dims, is_float = told.dims, told.is_float
+    told = place.chains.told(source)
+    if told is None:
+        return None
+    dims, is_float = told
     return dims if is_float and _at_most_one_axis(dims) else None
 
 

@@ -134,7 +134,7 @@ def _inner(model: Model, place: Place, node: Node, label: str) -> Iterator[Place
             for position, inner in enumerate(function.inputs)
         }
         nodes = called(function, node)
-        yield Place(
+        body = Place(
             scope=(*place.scope, label),
             wiring=Wiring(nodes),
             opsets=function.opsets or place.opsets,
@@ -144,6 +144,9 @@ def _inner(model: Model, place: Place, node: Node, label: str) -> Iterator[Place
             parent=None,
             chains=place.chains,
         )
+        given = zip(function.inputs, node.inputs, strict=False)
+        body.caller = place, {inner: outer for inner, outer in given if outer}
+        yield body
 
 
 def _main_place(model: Model) -> Place:
