@@ -42,6 +42,9 @@ _COMPUTES = "what it computes"
 MOST_LINKS = 20_000
 """Links of one run that are read as BatchNorms: 5,000 of them in a row, with nothing between."""
 
+_CHANNELS_SECOND = frozenset({"Conv", "ConvTranspose", "BatchNormalization", "MaxPool"})
+"""Operators that have the channels of what they give on its second axis."""
+
 _WHY_LOST = "scale, mean, var and epsilon are merged into one slope and one intercept"
 
 
@@ -199,6 +202,10 @@ def _on_channels(unit: Links, place: Place) -> bool:
     """
     axis, dims = channel_axis(unit, place), dims_of(unit[0].data, place)
     if axis is None or not _of_length(unit, place, axis, _channels(unit)):
+        return False
+    producer = place.producer(unit[0].data)
+    second = producer is not None and producer.op_type in _CHANNELS_SECOND
+    if second and axis != 1 and dims is not None and len(dims) > 2:
         return False
     if is_pair(unit):
         return is_per_channel(unit) or _channels(unit) == 1

@@ -35,9 +35,7 @@ def write_remains(fact: Inspection, page: Page) -> None:
 
 
 def _affines(found: Sequence[InspectedAffine], page: Page) -> None:
-    page.heading(
-        "Per-channel affine", f"{many(len(found), 'map')} that no name connects with a BatchNorm"
-    )
+    page.heading("Per-channel affine", f"{many(len(found), 'map')}, y = slope · x + intercept")
     for each in _first(found, page):
         affine, values = each.affine, each.values
         operators = ", ".join(node.split(" ")[0] for node in affine.nodes)
