@@ -50,6 +50,7 @@ format: install ## Rewrite the sources as `lint` wants them
 
 bench: $(STAMP).bench ## Time the command line against its floor and its peers (6 GB of disk)
 	@$(BIN)/python scripts/bench_start.py
+	@$(BIN)/python scripts/bench_recognise.py
 	@$(BIN)/python scripts/bench_read.py $(if $(BENCH_FOLDER),--folder $(BENCH_FOLDER))
 
 fuzz: $(STAMP).fuzz ## Look for files that crash the reader, for FUZZ_SECONDS (600)

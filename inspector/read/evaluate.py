@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +43,7 @@ class ReferenceEvaluation:
         try:
             evaluator = self._evaluator(node, tuple(each is not None for each in inputs), opset)
             # Infinity and NaN are facts about the constants, not a reason to warn on the screen.
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with np.errstate(all="ignore"):
                 found = evaluator.run(None, fed)
         except UnreadableError:
             raise

@@ -30,7 +30,7 @@ channels, and a mistaken question costs milliseconds."""
 MOST_BYTES = 2**27
 """Bytes of all values that are computed for one model."""
 
-MOST_RUNS = 30_000
+MOST_RUNS = 50_000
 """Nodes that are computed for one model: a function of constants may be called often."""
 
 _MOVES = frozenset(
