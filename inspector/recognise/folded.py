@@ -24,6 +24,7 @@ _LONGEST_NUMBER = 9
 _NUMBERED = re.compile(r"(?:onnx::[A-Za-z]+_)?(\d{1,9})")
 _ENDS = re.compile(r"(?<!\d)(\d{1,9})$")
 _FEWEST_KIN = 3
+_MOST_BEFORE = 4
 _ACTIVATIONS = frozenset(
     "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
     "Softplus".split()
@@ -93,7 +94,8 @@ class Traces:
         weight, bias = node.input(1), node.input(2)
         number = _number(weight)
         if number is not None and _number(bias) == number + 1:
-            gap = number - 1 not in self._numbers
+            # Old exporters number everything; then other names are needed to make a difference.
+            gap = number - 1 not in self._numbers and not weight.isdecimal()
             if gap or self._named_others:
                 yield f"its weights are renumbered, as torch does on folding: {weight!r}, {bias!r}"
             if gap and self._named_others:
@@ -136,7 +138,22 @@ class Traces:
     def _stands_out(self, node: Node) -> bool:
         if self._kin.get(node.op_type, 0) < _FEWEST_KIN or not self._has_bias(node):
             return False
-        return any(each.op_type in _ACTIVATIONS for each in self._place.readers(node.outputs[0]))
+        behind = self._place.readers(node.outputs[0])
+        return any(each.op_type in _ACTIVATIONS for each in behind) and not self._is_gate(node)
+
+    def _is_gate(self, node: Node) -> bool:
+        """Whether an operator works on channels that were pooled, as squeeze-and-excitation does.
+
+        Such have a bias and no BatchNorm in most networks that have BatchNorm everywhere else.
+        """
+        before = self._place.producer(node.input(0))
+        for _ in range(_MOST_BEFORE):
+            if before is None:
+                return False
+            if before.op_type in ("GlobalAveragePool", "ReduceMean"):
+                return True
+            before = self._place.producer(before.input(0))
+        return False
 
     def _is_normalised(self, node: Node) -> bool:
         return any(is_native(each) for each in self._place.readers(node.outputs[0]))

@@ -33,7 +33,8 @@ agraph (float[N, 2, H, W] x) => (float[N, 2, H, W] y, float[N, 2] z)
  float[2] onnx__Conv_12 = {{0.5, 2.0}},
  float[1, 2, 1, 1] slope = {{1.0, 0.6666667}}, float[1, 2, 1, 1] shift = {{0.25, 2.1666667}},
  float[2, 1, 1] s = {{1.0, 2.0}}, float[2, 1, 1] b = {{0.5, -0.5}},
- float[2, 1, 1] m = {{0.25, -4.0}}, float[2, 1, 1] v = {{0.75, 8.75}}, float epsilon = {{0.25}}, float[2] gamma = {{1.0, 3.0}},
+ float[2, 1, 1] m = {{0.25, -4.0}}, float[2, 1, 1] v = {{0.75, 8.75}},
+ float epsilon = {{0.25}}, float[2] gamma = {{1.0, 3.0}},
  int64[1] last = {{-1}}, float[2, 1, 1] g = {{1.5, 2.5}}, float[2, 1, 1] h = {{1.0, 0.0}}>
 {{ [S_conv_S_Conv] c = Conv (x, onnx__Conv_11, onnx__Conv_12)
   r = Relu (c)
