@@ -89,7 +89,22 @@ def _traced(model: Model, norms: Norms, against: Path, external_dirs: Sequence[P
 
         raise data_files_missing(reference.missing_data, reference.path)
     originals = find_batchnorms(reference)
-    return Reference(path=reference.path, traced=trace(model, norms, reference, originals))
+    return Reference(
+        path=reference.path,
+        traced=trace(model, norms, reference, originals),
+        lost=_lost(originals),
+    )
+
+
+def _lost(norms: Norms) -> str:
+    """What a model that is to have all its BatchNorms has lost of them."""
+    from inspector.facts.batchnorm import Confidence, Form
+
+    affine = sum(each.form is Form.AFFINE for each in norms.batchnorms)
+    folded = sum(each.confidence is Confidence.LIKELY for each in norms.folded)
+    parts = [f"{affine} affine"] if affine else []
+    parts += [f"{folded} probably folded"] if folded else []
+    return f"the reference has lost BatchNorms itself: {', '.join(parts)}" if parts else ""
 
 
 def _opened(path: Path, external_dirs: Sequence[Path]) -> Model:

@@ -88,6 +88,9 @@ def _roles_read(norms: Norms) -> dict[int, Use]:
     """Roles of the tensors that are a BatchNorm's by what the arithmetic on them computes."""
     found: dict[int, Use] = {}
     for norm in norms.batchnorms:
+        for step in norm.steps:
+            why = f"merged into slope and intercept of the BatchNorm {norm.name!r}"
+            found.setdefault(step.tensor.key, Use(role=Role.UNKNOWN, why=why))
         if norm.form is Form.DECOMPOSED:
             for name, parameter in norm.parameters:
                 tensor = parameter.stored or parameter.tensor

@@ -133,8 +133,8 @@ class BatchNorm:
     foldable_into, obstacle
         The Conv, ConvTranspose or Gemm that could take it in; else why none can.
     axis
-        The axis of the channels; counted from the last one, which is -1, where it was told by
-        the constants of arithmetic.
+        The axis of the channels; counted from the last one, which is -1, where arithmetic tells
+        it and nothing tells the rank.
     op_type
         Of the node that is the BatchNorm; empty where several are.
     nodes

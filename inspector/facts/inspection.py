@@ -41,10 +41,14 @@ class InspectedAffine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A model with its BatchNorms kept, and what became of each of them in the one inspected."""
+    """A model with its BatchNorms kept, and what became of each of them in the one inspected.
+
+    `lost` says what the reference itself has lost of them, if it has.
+    """
 
     path: str
     traced: tuple[Traced, ...]
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from inspector.facts.batchnorm import Affine, BatchNorm, Fate, Form, Norms, Trac
 from inspector.facts.model import Model, Node, Scope
 from inspector.recognise.folded import Traces
 from inspector.recognise.linear import Layer, layer_of, linear_before
+from inspector.recognise.operators import LINEAR
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
 from inspector.recognise.values import Vector, load_affine, load_values
@@ -111,7 +112,9 @@ def _traced(norm: BatchNorm, sought: _Reference | str, found: _Match | None) -> 
     if _changes_nothing(sought):
         why = "it changes nothing (slope 1, intercept 0), so leaving it out leaves no trace"
         return Traced(name=norm.name, scope=norm.scope, fate=Fate.UNTOLD, detail=why)
-    return Traced(name=norm.name, scope=norm.scope, fate=Fate.MISSING)
+    forward = any(each in LINEAR for each in norm.before)
+    why = f"folding into the {norm.before[0]} behind it is not looked for" if forward else ""
+    return Traced(name=norm.name, scope=norm.scope, fate=Fate.MISSING, detail=why)
 
 
 def _reference(norm: BatchNorm, model: Model, spots: dict[Spot, Place]) -> _Reference | str:
@@ -352,16 +355,23 @@ def _as_folded(layer: Layer, original: Layer, sought: _Reference) -> tuple[float
     """The largest error of folded weights and bias, if rounding explains it."""
     room = max(_room(layer.dtype, sought), _room(original.dtype, sought))
     slope = sought.slope[:, None]
-    bias = sought.slope * original.bias + sought.intercept
-    terms = sought.terms + np.abs(sought.slope * original.bias)
-    error = max(
-        _largest(np.abs(layer.bias - bias), terms),
-        _weights_off(layer.weights, original.weights, slope),
-    )
-    if error > room:
+    weights_off = _weights_off(layer.weights, original.weights, slope)
+    if weights_off > room:
         return None
+    best = None
+    for before in original.biases:
+        expected = sought.slope * before + sought.intercept
+        terms = sought.terms + np.abs(sought.slope * before)
+        for bias in layer.biases:
+            error = max(weights_off, _largest(np.abs(bias - expected), terms))
+            unchanged = _largest(np.abs(bias - before), terms)
+            if best is None or error < best[0]:
+                best = error, unchanged
+    if best is None or best[0] > room:
+        return None
+    error, unchanged = best
     same = _weights_off(layer.weights, original.weights, np.ones_like(slope))
-    if same <= error and _largest(np.abs(layer.bias - original.bias), terms) <= error:
+    if same <= error and unchanged <= error:
         return None  # nothing was folded: the BatchNorm changes nothing
     return error, room
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inspector.recognise.binding import Binding, Recipe
 from inspector.recognise.chains import MOST_ELEMENTS, Chains
+from inspector.recognise.operators import FLOAT_TYPES, MOVES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,9 +28,6 @@ Product: TypeAlias = tuple[tuple[Atom, int], ...]
 Sum: TypeAlias = Mapping[Product, float]
 """Products, each with its factor. In order of appearance."""
 
-_MOVES = frozenset(
-    "Identity Cast CastLike Reshape Squeeze Unsqueeze Transpose Flatten Expand".split()
-)
 _MOST_PRODUCTS = 8
 _DEEPEST = 24
 
@@ -131,7 +129,7 @@ class Algebra:
 
     def _power(self, inner: Sum, binding: Binding, halves: int) -> Sum | None:
         """`inner`, which `binding` stands for, to the power of so many halves."""
-        addition = _behind_moves(binding)
+        addition = base(binding).recipe
         if addition is not None and _is_addition(addition):
             atom = self._atom(("sum", *sorted(inner.items())))
             self.sums.setdefault(atom, addition)
@@ -250,33 +248,15 @@ def is_move(recipe: Recipe) -> bool:
     if first is None:
         return False
     if node.op_type == "Cast":
-        return node.int_attribute("to", 0) in _FLOATS
+        return node.int_attribute("to", 0) in FLOAT_TYPES
     if node.op_type == "CastLike":
         like = recipe.inputs[1] if len(recipe.inputs) > 1 else None
         return like is not None and like.tensor is not None and like.tensor.is_float
-    return node.op_type in _MOVES
-
-
-_MOVES = frozenset(
-    {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Expand"}
-)
-_FLOATS = frozenset({1, 10, 11, 16})
-"""ONNX's numbers of float32, float16, float64 and bfloat16."""
+    return node.op_type in MOVES or node.op_type == "Expand"
 
 
 def _is_addition(recipe: Recipe) -> bool:
     return recipe.node.op_type in ("Add", "Sum") and len(recipe.inputs) == 2
-
-
-def _behind_moves(binding: Binding) -> Recipe | None:
-    """The recipe of a value, seen through what only moves or converts it."""
-    recipe = binding.recipe
-    for _ in range(_DEEPEST):
-        if recipe is None or not is_move(recipe):
-            return recipe
-        inner = recipe.inputs[0]
-        recipe = inner.recipe if inner is not None else None
-    return recipe
 
 
 def base(binding: Binding) -> Binding:

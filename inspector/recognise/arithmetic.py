@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from inspector.facts.batchnorm import (
@@ -18,7 +18,7 @@ from inspector.facts.batchnorm import (
 from inspector.facts.model import Node
 from inspector.recognise.affine import evidence, is_pair, is_per_channel, steps, units
 from inspector.recognise.algebra import Algebra
-from inspector.recognise.around import after, before, dims_of, fold_target
+from inspector.recognise.around import after, before, behind_moves, dims_of, fold_target
 from inspector.recognise.decomposed import (
     LONGEST,
     Parts,
@@ -28,14 +28,12 @@ from inspector.recognise.decomposed import (
     parts_of,
     reading,
 )
+from inspector.recognise.linear import is_linear
 from inspector.recognise.lookalikes import lookalike, normalised, own_statistics, quantised
 from inspector.recognise.names import witness_scope
 from inspector.recognise.native import is_native
 from inspector.recognise.place import Place
-from inspector.recognise.runs import Link, Run, channel_axis, runs
-
-_LINEAR: dict[str, int] = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": 2}
-"""Operators that may lack a bias, which then is added behind them; and the input that it is."""
+from inspector.recognise.runs import Link, Run, channel_axis, runs, written_axis
 
 _COMPUTES = "what it computes"
 
@@ -140,14 +138,10 @@ def _of_length(links: Links, place: Place, axis: int, channels: int) -> bool:
 
 def lacks_bias(link: Link, place: Place) -> bool:
     """Whether an addition may be the bias of the operator in front of it."""
-    producer = place.producer(link.data)
-    for _ in range(8):
-        if producer is None or producer.op_type not in ("Identity", "Cast", "Transpose", "Reshape"):
-            break
-        producer = place.producer(producer.input(0))
-    if producer is None or producer.op_type not in _LINEAR or not producer.is_standard:
+    producer = behind_moves(link.data, place)
+    if producer is None or not is_linear(producer):
         return False
-    return link.op_type == "Add" and not producer.input(_LINEAR[producer.op_type])
+    return link.op_type == "Add" and not producer.input(2)
 
 
 def _maps(links: Links, place: Place) -> Iterator[Found]:
@@ -158,16 +152,19 @@ def _maps(links: Links, place: Place) -> Iterator[Found]:
             continue
         told, layer = evidence(unit)
         norm = _native_in_front(first, place)
-        if norm is None and is_per_channel(unit) and (why := quantised(unit, place)):
+        own = _own(unit)
+        if norm is None and not own and is_per_channel(unit) and (why := quantised(unit, place)):
             yield _look(unit, place, "quantisation scale", why)
-        elif norm is None and (tail := normalised(first.data, place, _own(unit))) is not None:
+        elif norm is None and (tail := normalised(first.data, place, own)) is not None:
             if is_per_channel(unit):
                 yield _look(unit, place, *tail)
         elif norm is None and layer:
             if is_whole(unit, place):
                 yield Found(node=last, thing=_affine_norm(unit, place, told, layer))
         elif _on_channels(unit, place):
-            remark = norm and f"the scale and shift of {norm.label!r}, as Caffe writes a BatchNorm"
+            remark = (
+                norm and f"scales what BatchNorm {norm.label!r} gives, as Caffe writes one layer"
+            )
             yield Found(node=last, thing=_affine(unit, place, remark or ""))
 
 
@@ -217,58 +214,45 @@ def _look(links: Links, place: Place, kind: str, why: str) -> Found:
 
 
 def _decomposed(links: Links, parts: Parts, place: Place) -> BatchNorm:
-    last, first = links[-1].node, links[0]
     told, layer = evidence(links)
-    into, obstacle = _fold_target(links, place)
-    return BatchNorm(
-        name=layer or last.label or last.op_type,
-        scope=place.scope,
-        form=Form.DECOMPOSED,
-        channels=_channels(links),
+    return replace(
+        _batchnorm(links, place, Form.DECOMPOSED, layer),
         scale=parts.scale,
         bias=parts.bias,
         mean=parts.mean,
         var=parts.var,
         epsilon=parts.epsilon,
-        momentum=None,
-        momentum_stated=False,
-        training=False,
-        after=after(first.data, place),
-        before=before(last.outputs[0], place),
-        foldable_into=into,
-        output=last.outputs[0],
-        entered=first.data,
-        obstacle=obstacle,
-        axis=_axis(links, place),
-        op_type="",
-        nodes=_nodes(links),
         evidence=(_COMPUTES, *([told] if told else [])),
         remarks=parts.remarks,
     )
 
 
-def _fold_target(links: Links, place: Place) -> tuple[str | None, str]:
-    """The operator that could take arithmetic in, or why none can."""
-    if any(each.source.origin is Origin.OVERRIDABLE for each in links):
-        return None, "its parameters may be fed as inputs"
-    return fold_target(links[0].data, place)
-
-
 def _affine_norm(links: Links, place: Place, told: str, layer: str) -> BatchNorm:
-    last, first = links[-1].node, links[0]
-    lost = Parameter(
-        value="", certainty=Certainty.LOST, origin=Origin.ABSENT, tensor=None, reason=_WHY_LOST
+    return replace(
+        _batchnorm(links, place, Form.AFFINE, layer),
+        steps=steps(links, place.chains) or (),
+        evidence=(told,),
     )
+
+
+_LOST = Parameter(
+    value="", certainty=Certainty.LOST, origin=Origin.ABSENT, tensor=None, reason=_WHY_LOST
+)
+
+
+def _batchnorm(links: Links, place: Place, form: Form, layer: str) -> BatchNorm:
+    """What is the same of all BatchNorms that arithmetic makes."""
+    last, first = links[-1].node, links[0]
     into, obstacle = _fold_target(links, place)
     return BatchNorm(
-        name=layer,
+        name=layer or last.label or last.op_type,
         scope=place.scope,
-        form=Form.AFFINE,
+        form=form,
         channels=_channels(links),
-        scale=lost,
-        bias=lost,
-        mean=lost,
-        var=lost,
+        scale=_LOST,
+        bias=_LOST,
+        mean=_LOST,
+        var=_LOST,
         epsilon=None,
         momentum=None,
         momentum_stated=False,
@@ -282,9 +266,17 @@ def _affine_norm(links: Links, place: Place, told: str, layer: str) -> BatchNorm
         axis=_axis(links, place),
         op_type="",
         nodes=_nodes(links),
-        steps=steps(links, place.chains) or (),
-        evidence=(told,),
     )
+
+
+def _fold_target(links: Links, place: Place) -> tuple[str | None, str]:
+    """The operator that could take arithmetic in, or why none can."""
+    if any(each.source.origin is Origin.OVERRIDABLE for each in links):
+        return None, "its parameters may be fed as inputs"
+    into, obstacle = fold_target(links[0].data, place)
+    if into is not None and channel_axis(links, place) != 1:
+        return None, f"its numbers do not lie along the channels of {into!r}"
+    return into, obstacle
 
 
 def _native_in_front(link: Link, place: Place) -> Node | None:
@@ -319,8 +311,10 @@ def _channels(links: Links) -> int:
 def _axis(links: Links, place: Place) -> int:
     """The axis of the channels, from the last one where the rank is not known."""
     told = channel_axis(links, place)
-    written = (each.axis for each in links if each.axis is not None)
-    return next(written, 1) if told is None else told
+    if told is not None:
+        return told
+    written = written_axis(links)
+    return 1 if written is None else written
 
 
 def _nodes(links: Links) -> tuple[str, ...]:

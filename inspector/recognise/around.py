@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from inspector.facts.model import Dim, Node
+from inspector.recognise.operators import ACTIVATIONS, FOLDS_INTO, MOVES, NEXT_TO
 from inspector.recognise.place import Place
 
-_SEEN_THROUGH = frozenset({"Identity", "Cast", "Transpose", "Reshape"})
-_FOLDS_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _OTHER_LENGTHS = frozenset({"Concat", "Pad", "Resize", "Upsample"})
-_SAME_RANK = _OTHER_LENGTHS | frozenset(
+_SAME_RANK = (_OTHER_LENGTHS | ACTIVATIONS) | frozenset(
     "BatchNormalization InstanceNormalization LRN MaxPool AveragePool GlobalAveragePool "
-    "GlobalMaxPool Relu LeakyRelu PRelu Elu Selu Sigmoid HardSigmoid HardSwish Tanh Clip Softplus "
-    "Dropout Identity Cast Transpose MatMul".split()
+    "GlobalMaxPool Dropout Identity Cast Transpose MatMul".split()
 )
 """Operators whose output has as many axes as their first input."""
 
-_ONE_STREAM = _SEEN_THROUGH | frozenset(
-    "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
-    "Softplus Dropout MaxPool AveragePool Pad Squeeze Unsqueeze Flatten Resize Upsample".split()
+_ONE_STREAM = (NEXT_TO | MOVES | ACTIVATIONS) | frozenset(
+    {"Dropout", "MaxPool", "AveragePool", "Pad", "Resize", "Upsample"}
 )
 """Operators that make one value of one other: what stands in front of them is still the same."""
 
@@ -48,7 +45,7 @@ def before(value: str, place: Place) -> tuple[str, ...]:
         name = pending.pop(0)
         for node in place.readers(name):
             fresh = [each for each in node.outputs if each and each not in seen]
-            through = node.op_type in _SEEN_THROUGH and node.input(0) == name
+            through = node.op_type in NEXT_TO and node.input(0) == name
             if through and fresh and len(seen) < _MOST:
                 seen.update(fresh)
                 pending += fresh
@@ -67,7 +64,7 @@ def fold_target(value: str, place: Place) -> tuple[str | None, str]:
     while producer is not None and len(passed) <= _MOST_BETWEEN:
         if not _alone(name, place):
             return None, f"others read the output of {producer.op_type} {producer.label!r} too"
-        if producer.op_type in _FOLDS_INTO and producer.is_standard:
+        if producer.op_type in FOLDS_INTO and producer.is_standard:
             break
         if producer.op_type not in _ONE_STREAM:
             producer = None
@@ -76,7 +73,7 @@ def fold_target(value: str, place: Place) -> tuple[str | None, str]:
             passed.append(producer.op_type)
         name = producer.input(0)
         producer = place.producer(name)
-    if producer is None or producer.op_type not in _FOLDS_INTO or len(passed) > _MOST_BETWEEN:
+    if producer is None or producer.op_type not in FOLDS_INTO or len(passed) > _MOST_BETWEEN:
         return None, _nothing_to_fold_into(value, place)
     if passed:
         return None, f"{_between(passed)} between it and {producer.op_type} {producer.label!r}"
@@ -94,6 +91,11 @@ def _between(passed: Sequence[str]) -> str:
 
 def _nothing_to_fold_into(value: str, place: Place) -> str:
     source = after(value, place)
+    if source == ("Add",):
+        added = _behind(value, place)[0]
+        data = [] if added is None else [n for n in added.inputs if not place.is_constant(n)]
+        if len(data) == 1 and after(data[0], place)[:1] in (("MatMul",), ("Conv",)):
+            return f"it follows {after(data[0], place)[0]} and the Add of its bias"
     if source == ("input",):
         return "nothing stands between it and the input"
     return f"it follows {source[0]}" if source else "what comes before it is not known"
@@ -105,11 +107,16 @@ def _alone(value: str, place: Place) -> bool:
     return one and value not in place.outputs
 
 
+def behind_moves(value: str, place: Place) -> Node | None:
+    """What computes `value`, seen through operators that only move it."""
+    return _behind(value, place)[0]
+
+
 def _behind(value: str, place: Place) -> tuple[Node | None, str]:
     """What computes `value`, seen through operators that only move it, and its name there."""
     producer = place.producer(value)
     for _ in range(_MOST):
-        if producer is None or producer.op_type not in _SEEN_THROUGH:
+        if producer is None or producer.op_type not in NEXT_TO:
             break
         value = producer.input(0)
         producer = place.producer(value)
@@ -131,7 +138,7 @@ def dims_of(value: str, place: Place, within: int = 32) -> tuple[Dim, ...] | Non
     node = place.producer(value)
     if node is None or not node.is_standard or not within:
         return None
-    if node.op_type in _FOLDS_INTO:
+    if node.op_type in FOLDS_INTO:
         return _dims_of_linear(node, place)
     if node.op_type not in _SAME_RANK:
         return None

@@ -8,6 +8,7 @@ from functools import lru_cache
 from inspector.facts.batchnorm import Origin
 from inspector.facts.fact import fact
 from inspector.facts.model import Node, Tensor
+from inspector.recognise.operators import ROOTS
 
 
 @fact(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class Recipe:
         self.inputs = inputs
         self.opset = opset
         self.position = position
-        self.rooted = node.op_type in _ROOTS
+        self.rooted = node.op_type in ROOTS
         self.is_float = True
         self.dims: tuple[int, ...] | None = None
         dims: tuple[int, ...] | None = ()
@@ -88,7 +89,6 @@ class Recipe:
             self.dims = dims
 
 
-_ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal"})
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sqrt", "Reciprocal", "Neg"})
 
 

@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 
 from inspector.facts.batchnorm import Certainty, Origin, Parameter
+from inspector.facts.model import Tensor
 from inspector.recognise.algebra import (
     ONE,
     Algebra,
@@ -242,11 +243,13 @@ class _Builder:
 
     def parts(self, found: Reading) -> Parts | None:
         scale = None if found.scale is None else (found.scale, 1.0)
-        stretch = self._optional(scale, "scale", 1.0)
-        shift = self._optional(found.bias, "bias", 0.0)
         centre = self._parameter(*found.mean)
+        if centre is None or centre.tensor is None:
+            return None
+        stretch = self._optional(scale, 1.0, centre.tensor)
+        shift = self._optional(found.bias, 0.0, centre.tensor)
         var = self._value(found.variance.var)
-        if stretch is None or shift is None or centre is None or var is None:
+        if stretch is None or shift is None or var is None:
             return None
         epsilon = found.variance.epsilon
         if epsilon is None:
@@ -261,29 +264,21 @@ class _Builder:
         )
 
     def _optional(
-        self, told: tuple[Atom, float] | None, name: str, absent: float
+        self, told: tuple[Atom, float] | None, absent: float, like: Tensor
     ) -> Parameter | None:
-        """The scale or the bias, which a BatchNorm may lack."""
+        """The scale or the bias, which a BatchNorm may lack; of the same type as the others."""
         if told is not None:
             return self._parameter(*told)
         import numpy as np
 
-        values = np.full(self._algebra.channels, absent, dtype=self._dtype())
+        values = np.full_like(self._algebra.chains.load(like), absent).reshape(-1)
         return Parameter(
             value="",
             certainty=Certainty.RECOVERED,
             origin=Origin.ABSENT,
-            tensor=self._algebra.chains.keep(name, values),
+            tensor=self._algebra.chains.keep("", values),
             reason=f"there is none: {absent:g} in every channel",
         )
-
-    def _dtype(self) -> str:
-        """The type in which the arithmetic is done."""
-        for binding in self._algebra.leaves.values():
-            tensor = self._algebra.chains.settled(binding).tensor
-            if tensor is not None and tensor.elements == self._algebra.channels:
-                return tensor.dtype
-        return "float32"
 
     def _parameter(self, atom: Atom, sign: float) -> Parameter | None:
         binding = self._algebra.leaves.get(atom)
@@ -332,11 +327,11 @@ class _Builder:
         )
 
 
-def _recovered(parameter: Parameter, reason: str, tensor: object = None) -> Parameter:
+def _recovered(parameter: Parameter, reason: str, tensor: Tensor | None = None) -> Parameter:
     from dataclasses import replace
 
     found = replace(parameter, certainty=Certainty.RECOVERED, reason=reason)
-    return found if tensor is None else replace(found, tensor=tensor)  # type: ignore[arg-type]
+    return found if tensor is None else replace(found, tensor=tensor)
 
 
 def _is_atom(product: Product) -> bool:

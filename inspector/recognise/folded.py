@@ -15,9 +15,16 @@ from functools import cached_property
 from inspector.facts.batchnorm import Confidence, FoldedEvidence, Linear
 from inspector.facts.model import Node
 from inspector.recognise.binding import Binding
-from inspector.recognise.linear import LINEAR, bias_adder, channels_of, is_linear
-from inspector.recognise.names import torch_folding, torch_numbers, torch_scope, witness_scope
+from inspector.recognise.linear import bias_adder, channels_of, is_linear
+from inspector.recognise.names import (
+    is_torch_batchnorm,
+    torch_folding,
+    torch_numbers,
+    torch_scope,
+    witness_scope,
+)
 from inspector.recognise.native import is_native
+from inspector.recognise.operators import ACTIVATIONS, LINEAR
 from inspector.recognise.place import Place
 
 _LONGEST_NUMBER = 9
@@ -25,10 +32,6 @@ _NUMBERED = re.compile(r"(?:onnx::[A-Za-z]+_)?(\d{1,9})")
 _ENDS = re.compile(r"(?<!\d)(\d{1,9})$")
 _FEWEST_KIN = 3
 _MOST_BEFORE = 4
-_ACTIVATIONS = frozenset(
-    "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
-    "Softplus".split()
-)
 
 
 class Traces:
@@ -69,19 +72,18 @@ class Traces:
 
     def _witnesses(self, node: Node) -> tuple[list[str], str]:
         """What nothing but a folded BatchNorm leaves, and the name of that."""
-        rule = torch_folding(node)
-        scope = torch_scope(node)
-        if rule or scope:
-            numbers = torch_numbers(node)
-            by = f" by {rule}" if rule else ""
-            said = f"torch's exporter notes that BatchNorm {scope!r} went into it{by}"
-            return [f"{said} ({numbers})" if numbers else said], scope
+        if is_torch_batchnorm(node):
+            rule, scope, numbers = torch_folding(node), torch_scope(node), torch_numbers(node)
+            who = f"BatchNorm {scope!r}" if scope else "a BatchNorm"
+            said = f"torch's exporter notes that {who} went into it"
+            said += (f" by {rule}" if rule else "") + (f" ({numbers})" if numbers else "")
+            return [said], scope
         names = [("its name", node.name)]
         names += [("its output's name", each) for each in node.outputs]
         names += [("its weights' name", self._name(node.input(1)))]
         names += [("its bias' name", self._name(node.input(2)))]
         adder = bias_adder(node, self._place)
-        if adder is not None:
+        if adder is not None and not node.input(2):
             names.append(("the name of the bias added to it", adder.label))
         for what, name in names:
             if layer := witness_scope(name):
@@ -139,7 +141,7 @@ class Traces:
         if self._kin.get(node.op_type, 0) < _FEWEST_KIN or not self._has_bias(node):
             return False
         behind = self._place.readers(node.outputs[0])
-        return any(each.op_type in _ACTIVATIONS for each in behind) and not self._is_gate(node)
+        return any(each.op_type in ACTIVATIONS for each in behind) and not self._is_gate(node)
 
     def _is_gate(self, node: Node) -> bool:
         """Whether an operator works on channels that were pooled, as squeeze-and-excitation does.

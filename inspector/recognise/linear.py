@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inspector.facts.model import Node
+from inspector.recognise.operators import LINEAR, MOVES
 from inspector.recognise.place import Place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul")
-_MOVES = frozenset({"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_MOVES = MOVES | {"Cast"}
 _MOST_MOVES = 8
 
 
@@ -22,8 +22,8 @@ def is_linear(node: Node) -> bool:
 
 
 def bias_adder(node: Node, place: Place) -> Node | None:
-    """The Add that gives an operator its bias, where it takes none itself."""
-    if node.input(2) or not node.outputs:
+    """The Add of a constant behind an operator: its bias, where it takes none itself."""
+    if not node.outputs:
         return None
     behind = _past_moves(node.outputs[0], place)
     if behind is None or behind.op_type != "Add":
@@ -81,13 +81,13 @@ def channels_of(node: Node, dims: tuple[int, ...]) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """An operator with its weights as a matrix [channels, inputs], and its bias [channels].
+    """An operator with its weights as a matrix [channels, inputs], and what its bias may be.
 
-    Numbers of the weights are of their own dtype, those of the bias in float64.
+    Numbers of the weights are of their own dtype, those of each bias [channels] in float64.
     """
 
     weights: NDArray[Any]
-    bias: NDArray[Any]
+    biases: tuple[NDArray[Any], ...]
     dtype: str
 
 
@@ -100,14 +100,14 @@ def layer_of(node: Node, place: Place) -> Layer | None:
     if tensor is None or not channels or not tensor.is_float or not _is_sound(node, tensor.dims):
         return None
     stored = place.chains.load(tensor)
-    bias = _bias(node, place, channels)
-    if stored is None or bias is None:
+    biases = _biases(node, place, channels)
+    if stored is None or biases is None:
         return None
     alpha = node.float_attribute("alpha", 1.0) if node.op_type in _WITH_ALPHA else 1.0
     weights = _as_matrix(node, stored, channels)
     return Layer(
         weights=weights if alpha == 1.0 else weights * np.asarray(alpha, dtype=weights.dtype),
-        bias=bias,
+        biases=tuple(biases),
         dtype=tensor.dtype,
     )
 
@@ -141,21 +141,39 @@ def _as_matrix(node: Node, stored: NDArray[Any], channels: int) -> NDArray[Any]:
             return stored if node.int_attribute("transB", 0) else stored.T
 
 
-def _bias(node: Node, place: Place, channels: int) -> NDArray[Any] | None:
-    """The bias of an operator, in itself or added behind it; zeros if it has none."""
+def _biases(node: Node, place: Place, channels: int) -> list[NDArray[Any]] | None:
+    """The bias of an operator; and where one is added behind it, the two together.
+
+    What stands behind an operator that has a bias may be its bias as well, or may not.
+    """
     import numpy as np
 
-    name, factor = node.input(2), 1.0
-    if name and node.op_type in ("Gemm", "FusedGemm"):
-        factor = node.float_attribute("beta", 1.0)
-    if not name:
-        adder = bias_adder(node, place)
-        if adder is None:
-            return np.zeros(channels)
-        name = next(each for each in adder.inputs if place.source(each).is_constant)
+    own = np.zeros(channels)
+    if node.input(2):
+        factor = node.float_attribute("beta", 1.0) if node.op_type in _GEMMS else 1.0
+        found = _vector(node.input(2), place, channels)
+        if found is None:
+            return None
+        own = found * factor
+    adder = bias_adder(node, place)
+    if adder is None:
+        return [own]
+    name = next(each for each in adder.inputs if place.is_constant(each))
+    more = _vector(name, place, channels)
+    if more is None:
+        return [own]
+    return [own + more] if not node.input(2) else [own, own + more]
+
+
+_GEMMS = frozenset({"Gemm", "FusedGemm"})
+
+
+def _vector(name: str, place: Place, channels: int) -> NDArray[Any] | None:
+    """A constant as float64 [channels]; None where it is none of such."""
+    import numpy as np
+
     tensor = place.binding(name).tensor
     values = None if tensor is None else place.chains.load(tensor)
     if values is None or values.size not in (1, channels):
         return None
-    flat = values.reshape(-1).astype(np.float64) * factor
-    return np.broadcast_to(flat, (channels,))
+    return np.broadcast_to(values.reshape(-1).astype(np.float64), (channels,))

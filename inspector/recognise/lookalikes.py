@@ -8,6 +8,7 @@ from inspector.facts.batchnorm import Lookalike, Origin
 from inspector.facts.model import Node
 from inspector.recognise.around import dims_of
 from inspector.recognise.names import other_norm
+from inspector.recognise.operators import INTEGER_TYPES, ROOTS
 from inspector.recognise.place import Place
 from inspector.recognise.runs import Link
 
@@ -30,7 +31,6 @@ _ELEMENTWISE = frozenset(
     "Add Sub Mul Div Sum Sqrt Pow Reciprocal Neg Abs Cast Identity Transpose Reshape Flatten "
     "Squeeze Unsqueeze Expand Max Clip Dropout".split()
 )
-_ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal", "Rsqrt"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
 _REDUCTIONS = _MEANS | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
 _TELLING = _REDUCTIONS | _NORMS.keys() | {"BatchNormalization"}
@@ -45,8 +45,6 @@ _INTEGER_PRODUCTS = frozenset(
     "DynamicQuantizeLinear".split()
 )
 _ROUNDS = frozenset({"Round", "Floor", "Ceil", "Trunc"})
-_INTEGERS = frozenset(range(2, 8)) | {12, 13}
-"""ONNX's numbers of the integer types."""
 
 
 def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | None:
@@ -79,9 +77,9 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
         named = named or other_norm(node)
         if node.op_type in _REDUCTIONS:
             reductions.append(node)
-        elif node.op_type not in _ELEMENTWISE:
+        elif node.op_type not in _ELEMENTWISE or _joins(node, place):
             continue
-        if node.op_type in _ROOTS and node.name.startswith(f"{layer}/" if layer else ""):
+        if node.op_type in ROOTS and node.name.startswith(f"{layer}/" if layer else ""):
             rooted = rooted or not place.source(node.outputs[0]).is_constant
         centred = centred or _takes_mean_off(node, place)
         fresh = [each for each in node.inputs if each and each not in seen]
@@ -96,6 +94,11 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
     return kind, f"what it scales was normalised at run time ({names} of the data, and its root)"
 
 
+def _joins(node: Node, place: Place) -> bool:
+    """Whether an addition brings another stream of data in, as a residual does."""
+    return node.op_type in ("Add", "Sum") and not any(map(place.is_constant, node.inputs))
+
+
 def _takes_mean_off(node: Node, place: Place) -> bool:
     """Whether a mean of the data is subtracted here."""
     mean = place.producer(node.input(1)) if node.op_type == "Sub" else None
@@ -104,28 +107,40 @@ def _takes_mean_off(node: Node, place: Place) -> bool:
 
 def _kind(reductions: Sequence[Node], centred: bool, place: Place) -> str:
     """Which normalisation it is, by the axes that it reduces."""
-    axes = _axes(reductions[0], place)
+    axes, rank = _axes(reductions[0], place)
     if axes is not None and 0 in axes:
-        return "BatchNorm in training mode, by the batch's own statistics"
+        return TRAINING
     if any(each.op_type == "ReduceL2" for each in reductions):
         return "L2 normalisation"
     if not centred:
         return "RMSNorm"
-    if axes is not None and -1 not in axes and len(axes) == 1:
-        return "a normalisation over one axis"
-    if axes is not None and min(axes) >= 2:
+    if axes == (-1,) or (rank is not None and axes == (rank - 1,)):
+        return "LayerNorm"
+    if rank == 4 and axes in ((2, 3), (1, 2)):
         return "InstanceNorm or GroupNorm"
-    return "LayerNorm"
+    return "LayerNorm or InstanceNorm"
 
 
-def _axes(node: Node, place: Place) -> tuple[int, ...] | None:
-    """The axes of a reduction: an attribute up to opset 17, an input since."""
+TRAINING = "BatchNorm in training mode"
+
+
+def _axes(node: Node, place: Place) -> tuple[tuple[int, ...] | None, int | None]:
+    """The axes of a reduction, and the rank of what it reduces; from the first where it is known.
+
+    They are an attribute up to opset 17, and an input since.
+    """
+    dims = dims_of(node.input(0), place)
+    rank = None if dims is None else len(dims)
+    if node.op_type == "GlobalAveragePool":
+        return (2, 3) if rank in (None, 4) else tuple(range(2, rank or 3)), rank or 4
     axes = node.ints_attribute("axes")
-    if axes is not None or not node.input(1):
-        return axes
-    tensor = place.binding(node.input(1)).tensor
-    values = None if tensor is None else place.chains.load(tensor)
-    return None if values is None else tuple(int(each) for each in values.reshape(-1))
+    if axes is None and node.input(1):
+        tensor = place.binding(node.input(1)).tensor
+        values = None if tensor is None else place.chains.load(tensor)
+        axes = None if values is None else tuple(int(each) for each in values.reshape(-1))
+    if axes is not None and rank is not None:
+        axes = tuple(sorted(each % rank for each in axes)) if rank else ()
+    return axes, rank
 
 
 _BY_ITSELF = "a normalisation by its input's own statistics"
@@ -149,7 +164,7 @@ def disguised(node: Node, place: Place) -> tuple[str, str] | None:
     if named == "InstanceNorm" and node.metadata and reshaped:
         return named, "torch's exporter notes it for this node"
     if named and own_statistics(node, place):
-        return named, "it normalises reshaped data by that data's own statistics, and is named so"
+        return named, "its statistics are computed from its own input, and it is named so"
     if front is None or not reshaped:
         return None
     behind = place.readers(node.outputs[0]) if node.outputs else []
@@ -213,14 +228,16 @@ def quantised(links: Sequence[Link], place: Place) -> str:
     if front is not None and front.op_type in _INTEGER_PRODUCTS:
         return f"it scales the integers of {front.op_type} {front.label!r}"
     output = links[-1].node.outputs[0]
-    for reader in place.readers(output):
+    behind = place.readers(output)
+    if len(behind) == 1:
+        (reader,) = behind
         if reader.op_type in _ROUNDS or (reader.op_type == "Cast" and _to_integer(reader)):
             return f"{reader.op_type} {reader.label!r} rounds what it gives"
     return ""
 
 
 def _to_integer(node: Node) -> bool:
-    return node.int_attribute("to", 1) in _INTEGERS
+    return node.int_attribute("to", 1) in INTEGER_TYPES
 
 
 def lookalike(links: Sequence[Link], place: Place, kind: str, why: str) -> Lookalike:

@@ -23,7 +23,6 @@ _WITNESS = re.compile(
 _OTHER = re.compile(
     r"(layer|instance|group|rms|unit|weight|spectral|response)_?norm", re.IGNORECASE
 )
-"""TensorFlow has LayerNormalization compute ``layer_normalization/batchnorm/mul``."""
 
 _KINDS = {
     "layer": "LayerNorm",
@@ -36,6 +35,9 @@ _KINDS = {
     "response": "local response normalisation",
 }
 
+_OPERATION = re.compile(r"batchnorm|FusedBatchNorm\w*")
+"""Scopes in which TensorFlow computes a normalisation of any layer: the one around them tells."""
+
 _SEPARATORS = re.compile(r"[/:;.]")
 
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -45,43 +47,89 @@ _RULES = "pkg.onnxscript.rewriter.rule_name"
 
 
 def batchnorm_scope(name: str) -> str:
-    """The part of `name` up to and with the BatchNorm that it names; empty if it names none."""
+    """The part of `name` up to and with the BatchNorm that it names; empty if it names none.
+
+    Of several layers one within the other the innermost counts.
+    """
     low = name.lower()
     # Most names name none, and a search for a few letters is fast.
-    if ("norm" not in low and "bn" not in low) or _OTHER.search(name):
+    if "norm" not in low and "bn" not in low:
         return ""
-    found = _BATCHNORM.search(name)
-    if found is None:
-        return ""
-    end = _SEPARATORS.search(name, found.end())
-    return name[: end.start()] if end is not None else name
+    if ";" in name:
+        # TensorFlow Lite puts the names of all operators that became one behind each other.
+        return next(filter(None, map(batchnorm_scope, name.split(";"))), "")
+    end = len(name)
+    operation = 0
+    for part in reversed(_SEPARATORS.split(name)):
+        begin = end - len(part)
+        if _OPERATION.fullmatch(part):
+            operation = operation or end
+        elif _OTHER.search(part):
+            return ""
+        elif _BATCHNORM.search(part) or (operation and part):
+            return name[:end]
+        end = begin - 1
+    return name[:operation]
 
 
 def other_norm(node: Node) -> str:
     """The other normalisation that a node's name, or an exporter's note on it, speaks of."""
-    classes = node.metadata.get(_CLASSES, "") if node.metadata else ""
-    if not classes and "norm" not in node.name.lower():
+    module = _torch_module(node)
+    if module is not None:
+        found = _OTHER.search(module[0])
+        return _KINDS[found[1].lower()] if found else ""
+    if "norm" not in node.name.lower():
         return ""
-    found = _OTHER.search(classes) or _OTHER.search(node.name)
-    return _KINDS[found[1].lower()] if found else ""
+    for part in reversed(_SEPARATORS.split(node.name)):
+        if found := _OTHER.search(part):
+            return _KINDS[found[1].lower()]
+        if _BATCHNORM.search(part) and not _OPERATION.fullmatch(part):
+            return ""
+    return ""
 
 
 def witness_scope(name: str) -> str:
     """As `batchnorm_scope`, for names that nothing but a BatchNorm leaves."""
-    found = _WITNESS.search(name) if "atch" in name or "_bn" in name or "BnF" in name else None
-    return (batchnorm_scope(name) or name) if found and not _OTHER.search(name) else ""
+    if "atch" not in name and "_bn" not in name and "BnF" not in name:
+        return ""
+    if _WITNESS.search(name) is None:
+        return ""
+    return batchnorm_scope(name) or ("" if _OTHER.search(name) else name)
+
+
+def is_torch_batchnorm(node: Node) -> bool:
+    """Whether torch's exporter notes that a node was a BatchNorm, or took one in.
+
+    Its notes name the classes of all modules around a node, of which the innermost is meant, and
+    the operation it traced.
+    """
+    if not node.metadata:
+        return False
+    module = _torch_module(node)
+    if module is not None and "BatchNorm" in module[0]:
+        return True
+    return bool(torch_folding(node) or _TARGET.search(node.metadata.get(_TRACED, "")))
 
 
 def torch_scope(node: Node) -> str:
-    """The path of the torch.nn BatchNorm that the exporter notes for a node; empty if none."""
+    """The path of the module that torch's exporter notes for a node; empty if it notes none."""
+    module = _torch_module(node)
+    return "" if module is None else module[1]
+
+
+def _torch_module(node: Node) -> tuple[str, str] | None:
+    """Class and path of the innermost module around a node, as torch's exporter notes them."""
     if not node.metadata:
-        return ""
-    classes, traced = node.metadata.get(_CLASSES, ""), node.metadata.get(_TRACED, "")
-    if "BatchNorm" not in classes and "batch_norm" not in traced:
-        return ""
-    # A list of paths as Python writes it: the last is the operator, the one before the module.
+        return None
+    # Lists of names as Python writes them: the last is the operator, the one before its module.
+    classes = re.findall(r"'([^']*)'", node.metadata.get(_CLASSES, ""))
     paths = re.findall(r"'([^']*)'", node.metadata.get(_SCOPES, ""))
-    return paths[-2] if len(paths) > 1 and paths[-2] else node.label
+    if len(classes) < 2:
+        return None
+    return classes[-2], paths[-2] if len(paths) == len(classes) else ""
+
+
+_TARGET = re.compile(r"target=[\w.]*batch_norm")
 
 
 def torch_folding(node: Node) -> str:

@@ -13,14 +13,12 @@ from inspector.facts.fact import fact
 from inspector.facts.model import Dim, Node
 from inspector.recognise.around import dims_of
 from inspector.recognise.binding import Binding
-from inspector.recognise.names import batchnorm_scope, torch_scope
+from inspector.recognise.names import batchnorm_scope, is_torch_batchnorm, torch_scope
+from inspector.recognise.operators import FLOAT_TYPES
 from inspector.recognise.place import Place
 
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sum"})
 _BETWEEN = frozenset({"Identity", "Cast", "Transpose"})
-_FLOATS = frozenset({1, 10, 11, 16})
-"""ONNX's numbers of float32, float16, float64 and bfloat16."""
-
 _MOST_BETWEEN = 16
 
 
@@ -43,6 +41,8 @@ class Link:
     axis
         The axis of the channels at the run's start; None where the constant has one element.
         Negative ones count from the last.
+    perm
+        How the axes were moved from the run's start to here.
     told, layer
         What tells that this was part of a BatchNorm, in words, and that layer's name.
     """
@@ -55,6 +55,7 @@ class Link:
     dims: tuple[int, ...]
     reversed: bool
     axis: int | None
+    perm: tuple[int, ...] | None
     told: str
     layer: str
 
@@ -130,7 +131,7 @@ def _predecessor(
         node = place.producer(value)
         if node is None or node.op_type not in _BETWEEN or not node.is_standard:
             return "", None
-        if node.op_type == "Cast" and node.int_attribute("to", 0) not in _FLOATS:
+        if node.op_type == "Cast" and node.int_attribute("to", 0) not in FLOAT_TYPES:
             return "", None
         if node.op_type == "Transpose":
             moved = node.ints_attribute("perm")
@@ -172,6 +173,7 @@ def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None)
         dims=dims,
         reversed=position == 0,
         axis=axis,
+        perm=perm,
         told=told,
         layer=layer,
     )
@@ -188,8 +190,9 @@ def _dims_of_vector(source: Binding, place: Place) -> tuple[int, ...] | None:
 
 def _evidence(node: Node, value: str, source: Binding) -> tuple[str, str]:
     """What tells that a node was part of a BatchNorm, in words, and that layer's name."""
-    if scope := torch_scope(node):
-        return f"torch's exporter notes BatchNorm {scope!r} for it", scope
+    if is_torch_batchnorm(node):
+        scope = torch_scope(node) or node.label
+        return f"the note of torch's exporter on {scope!r}", scope
     stored = source.tensor.name if source.tensor is not None else ""
     for name in (node.name, *node.outputs, value, stored):
         if scope := batchnorm_scope(name):
@@ -212,14 +215,26 @@ def channel_axis(run: Sequence[Link], place: Place) -> int | None:
 
     None where it is an axis that no layer has its channels on: neither the second nor the last.
     """
-    axis = next((each.axis for each in run if each.axis is not None), None)
+    axis = written_axis(run)
     dims = dims_of(run[0].data, place)
     if axis is None:
         return _axis_of_one(run, dims)
-    if dims is None:
+    rank = None if dims is None else len(dims)
+    if run[0].perm is not None:
+        rank = len(run[0].perm)
+    if rank is None:
         return axis
-    axis = axis if axis >= 0 else axis + len(dims)
-    return axis if axis in (1, len(dims) - 1) else None
+    axis = axis if axis >= 0 else axis + rank
+    return axis if axis in (1, rank - 1) else None
+
+
+def written_axis(run: Sequence[Link]) -> int | None:
+    """The axis that the constants lie on, of the data that enters the first link."""
+    axis = next((each.axis for each in run if each.axis is not None), None)
+    perm = run[0].perm
+    if axis is None or perm is None or not -len(perm) <= axis < len(perm):
+        return axis
+    return perm.index(axis % len(perm)) - len(perm)
 
 
 def _axis_of_one(run: Sequence[Link], dims: Sequence[Dim] | None) -> int | None:

@@ -10,7 +10,7 @@ from inspector.facts.count import Count, Role
 from inspector.facts.inspection import InspectedNorm, Inspection
 from inspector.report.page import BAD, DOUBT, FAINT, NAME, Page, Span
 from inspector.report.text_remains import write_remains
-from inspector.report.words import fitted, listed, many, number, printable, shortest, size
+from inspector.report.words import fitted, listed, many, number, printable, shortest, size, span
 
 if TYPE_CHECKING:
     from inspector.facts.manifest import Manifest
@@ -70,55 +70,45 @@ def _norms(fact: Inspection, page: Page) -> None:
     page.heading("BatchNorm", _how_many(fact))
     header = "".join(name.rjust(_WIDTH) for name in _COLUMNS)
     lead = f"{'channels':>8} {'epsilon':>9}   momentum"
-    page.exact((lead.ljust(_LEAD) + header, FAINT))
+    if any(each.norm.form is not Form.AFFINE for each in fact.norms):
+        page.exact((lead.ljust(_LEAD) + header, FAINT))
     for each in fact.norms:
-        _norm(each, page)
+        if each.norm.form is Form.AFFINE:
+            _affine(each, page)
+        else:
+            _norm(each, page)
     _conventions(fact, page)
 
 
 def _conventions(fact: Inspection, page: Page) -> None:
-    """What momentum means, and where it is nobody's statement."""
-    page.line(
-        (
-            "momentum: share of the old statistic that is kept (ONNX, Keras), or of the new one "
-            "that is taken (PyTorch); a matter of training alone",
-            FAINT,
-        ),
-        indent=2,
-        hang=2,
-    )
+    """What the table means, and where a number is nobody's statement."""
     norms = [each.norm for each in fact.norms]
+    forms = {each.form for each in norms}
+    if any(each.momentum is not None for each in norms):
+        words = (
+            "momentum: share of the old statistic that is kept (ONNX, Keras), or of the new one "
+            "that is taken (PyTorch); a matter of training alone"
+        )
+        page.line((words, FAINT), indent=2, hang=2)
+    if Form.AFFINE in forms:
+        words = (
+            "affine: y = slope · x + intercept is all that is left; scale, B, mean, var and "
+            "epsilon are merged into the two and lost, the momentum is dropped"
+        )
+        page.line((words, DOUBT), indent=2, hang=2)
+    if Form.DECOMPOSED in forms:
+        words = (
+            "decomposed: read off arithmetic that computes "
+            "(x − mean) · scale / sqrt(var + epsilon) + B, which has no momentum"
+        )
+        page.line((words, FAINT), indent=2, hang=2)
     silent = sum(each.momentum is not None and not each.momentum_stated for each in norms)
-    if any(each.form is Form.AFFINE for each in norms):
-        page.line(
-            (
-                "affine: y = slope · x + intercept is all that is left; scale, B, mean, var and "
-                "epsilon are merged into the two and lost, the momentum is dropped",
-                DOUBT,
-            ),
-            indent=2,
-            hang=2,
-        )
-    if any(each.form is Form.DECOMPOSED for each in norms):
-        page.line(
-            (
-                "decomposed: read off arithmetic that computes "
-                "(x − mean) · scale / sqrt(var + epsilon) + B, which has no momentum",
-                FAINT,
-            ),
-            indent=2,
-            hang=2,
-        )
     if silent:
-        page.line(
-            (
-                f"{silent} of {many(len(fact.norms), 'layer')} leave it out of the file: "
-                "that is ONNX's default, not a value anyone chose",
-                DOUBT,
-            ),
-            indent=2,
-            hang=2,
+        words = (
+            f"{silent} of {many(len(norms), 'layer')} leave it out of the file: "
+            "that is ONNX's default, not a value anyone chose"
         )
+        page.line((words, DOUBT), indent=2, hang=2)
 
 
 def _how_many(fact: Inspection) -> str:
@@ -149,9 +139,8 @@ def _norm(each: InspectedNorm, page: Page) -> None:
         *[_UNKNOWN if found is None else number(found.high).rjust(_WIDTH) for found in ranges],
     )
     if norm.nodes:
-        _arithmetic(each, page)
-    if norm.obstacle:
-        page.line((f"not foldable: {printable(norm.obstacle)}", FAINT), indent=9, hang=2)
+        _arithmetic(norm, page)
+    _obstacle(norm, page)
     _remarks(norm, ranges, page)
 
 
@@ -174,7 +163,7 @@ def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> Non
             page.line((words, BAD), indent=9)
     parameters = norm.parameters
     for name, parameter in parameters:
-        if norm.form is not Form.AFFINE and parameter.reason:
+        if parameter.reason:
             page.line((f"{name}: {printable(parameter.reason)}", DOUBT), indent=9, hang=2)
         elif parameter.origin is Origin.OVERRIDABLE:
             words = f"{name}: may be fed as an input instead of what the file holds"
@@ -188,15 +177,31 @@ def _remarks(norm: BatchNorm, ranges: Sequence[Range | None], page: Page) -> Non
             page.line((f"numbers of channels disagree: {words}", BAD), indent=9, hang=2)
 
 
-def _arithmetic(each: InspectedNorm, page: Page) -> None:
+def _affine(each: InspectedNorm, page: Page) -> None:
+    """A BatchNorm of which slope and intercept are left: the rest of the table would be empty."""
+    norm, values = each.norm, each.values
+    page.line(*_title(norm), indent=2, hang=4)
+    page.line(
+        f"{many(norm.channels or 0, 'channel')}; slope {span(values.slope)}, "
+        f"intercept {span(values.intercept)}",
+        indent=9,
+        hang=2,
+    )
+    _arithmetic(norm, page)
+    _obstacle(norm, page)
+
+
+def _arithmetic(norm: BatchNorm, page: Page) -> None:
     """What a BatchNorm that is no node of its own was found in, and how that is known."""
-    norm, found = each.norm, each.values.intercept
     operators = ", ".join(printable(node.split(" ")[0]) for node in norm.nodes)
     parts = [f"{norm.form.value}: {operators} on axis {norm.axis}"]
-    if norm.form is Form.AFFINE and found is not None:
-        parts.append(f"intercept {number(found.low)} to {number(found.high)}")
     parts += [f"{norm.confidence.value} by {printable(told)}" for told in norm.evidence]
     page.line("; ".join(parts), indent=9, hang=2)
+
+
+def _obstacle(norm: BatchNorm, page: Page) -> None:
+    if norm.obstacle:
+        page.line((f"not foldable: {printable(norm.obstacle)}", FAINT), indent=9, hang=2)
 
 
 def _title(norm: BatchNorm) -> list[Span]:
@@ -261,6 +266,7 @@ def _rest(count: Count, page: Page) -> None:
             f"{many(len(tensors), 'tensor')} "
             "are constants (shapes, axes, scalars) and no parameters",
             indent=2,
+            hang=2,
         )
     if count.unknown:
         unknown = [each for each in count.tensors if each.role is Role.UNKNOWN]

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from inspector.facts.batchnorm import Confidence, Fate, Range, Traced
+from inspector.facts.batchnorm import Confidence, Fate, Form, Traced
 from inspector.facts.inspection import InspectedAffine, Inspection, Reference
 from inspector.report.page import BAD, DOUBT, FAINT, GOOD, NAME, Page, Span
-from inspector.report.words import listed, many, number, printable
+from inspector.report.words import listed, many, number, printable, span
 
 _MOST = 6
 """Things of one kind that are shown one by one; JSON has them all."""
@@ -40,14 +40,19 @@ def _affines(found: Sequence[InspectedAffine], page: Page) -> None:
         affine, values = each.affine, each.values
         operators = ", ".join(node.split(" ")[0] for node in affine.nodes)
         around = f"{listed(affine.after) or '?'} → {operators} → {listed(affine.before) or '?'}"
-        name = "".join([f"{printable(part)} / " for part in affine.scope])
         remark: Span = (f"   {printable(affine.remark)}" if affine.remark else "", FAINT)
         page.line(
-            (name, FAINT), (printable(affine.name), NAME), "   ", around, remark, indent=2, hang=4
+            (_path(affine.scope), FAINT),
+            (printable(affine.name), NAME),
+            "   ",
+            around,
+            remark,
+            indent=2,
+            hang=4,
         )
         page.line(
             f"{many(affine.channels, 'channel')} on axis {affine.axis}; "
-            f"slope {_span(values.slope)}, intercept {_span(values.intercept)}",
+            f"slope {span(values.slope)}, intercept {span(values.intercept)}",
             indent=9,
             hang=2,
         )
@@ -55,21 +60,23 @@ def _affines(found: Sequence[InspectedAffine], page: Page) -> None:
 
 def _lookalikes(fact: Inspection, page: Page) -> None:
     kinds = Counter(each.kind for each in fact.lookalikes)
-    page.heading("Not BatchNorm", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
-    for kind in kinds:
-        of_kind = [each for each in fact.lookalikes if each.kind == kind]
-        why = printable(of_kind[0].why) + ("" if len(of_kind) == 1 else ", and so on")
-        names = listed((each.name for each in of_kind), most=4)
-        page.line(f"{kind}: ", (names, NAME), (f"   {why}", FAINT), indent=2, hang=4)
+    found = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    page.heading("Looks like BatchNorm, and is none", found)
+    for kind, why in dict.fromkeys((each.kind, each.why) for each in fact.lookalikes):
+        of_kind = [each for each in fact.lookalikes if (each.kind, each.why) == (kind, why)]
+        names = listed((" / ".join((*each.scope, each.name)) for each in of_kind), most=4)
+        page.line(f"{kind}: ", (names, NAME), (f"   {printable(why)}", FAINT), indent=2, hang=4)
 
 
 def _folded(fact: Inspection, page: Page) -> None:
-    certain = many(len(fact.folded), "operator")
-    page.heading("Probably folded", f"{certain} with traces of a BatchNorm in the weights")
+    likely = sum(each.confidence is Confidence.LIKELY for each in fact.folded)
+    title = "Probably folded" if likely else "Traces of folding"
+    page.heading(title, f"{many(len(fact.folded), 'operator')} with traces of a BatchNorm")
     for each in _first(fact.folded, page):
         who = f" (BatchNorm {printable(each.batchnorm)})" if each.batchnorm else ""
         sure = DOUBT if each.confidence is Confidence.LIKELY else FAINT
         page.line(
+            (_path(each.scope), FAINT),
             f"{each.op_type} ",
             (printable(each.name), NAME),
             f"{who}   ",
@@ -79,19 +86,38 @@ def _folded(fact: Inspection, page: Page) -> None:
             hang=4,
         )
     if fact.reference is None:
-        words = "names prove nothing; --against the model from before the folding does"
+        words = (
+            "traces are no proof; --against the model from before the folding checks the numbers"
+        )
         page.line((words, FAINT), indent=2, hang=2)
+
+
+def _path(scope: Sequence[str]) -> str:
+    return "".join([f"{printable(part)} / " for part in scope])
 
 
 def _reference(reference: Reference, page: Page) -> None:
     fates = Counter(each.fate for each in reference.traced)
     counts = ", ".join(f"{fates[fate]} {_FATES[fate]}" for fate in Fate if fates[fate])
     page.heading("Against", printable(reference.path))
-    page.line(
-        f"{many(len(reference.traced), 'BatchNorm')}: {counts or 'none to look for'}", indent=2
-    )
+    words = f"{many(len(reference.traced), 'BatchNorm')}: {counts or 'none to look for'}"
+    page.line(words, indent=2)
+    compared = [(e.error, e.allowed) for e in reference.traced if e.error is not None]
+    if compared:
+        worst, allowed = max(compared, key=lambda each: (each[0] or 0.0) / (each[1] or 1.0))
+        words = (
+            f"largest difference {number(worst or 0.0)} of the numbers that go in; rounding "
+            f"explains {number(allowed or 0.0)}"
+        )
+        page.line((words, FAINT), indent=2, hang=2)
+    if reference.lost:
+        page.line((f"{reference.lost}; only the rest could be looked for", DOUBT), indent=2, hang=2)
+    same = [each for each in reference.traced if each.fate is Fate.KEPT and each.name == each.where]
     for each in reference.traced:
-        _traced(each, page)
+        if each not in same or len(same) <= _MOST:
+            _traced(each, page)
+    if len(same) > _MOST:
+        page.line((f"and {len(same):,} kept under the same name", FAINT), indent=2)
 
 
 _FATES = {
@@ -105,42 +131,51 @@ _PLACES = {Fate.KEPT: "kept as", Fate.ARITHMETIC: "left as", Fate.FOLDED: "folde
 
 
 def _traced(each: Traced, page: Page) -> None:
-    name = "".join([f"{printable(part)} / " for part in each.scope])
     fate = _PLACES.get(each.fate, each.fate.value)
-    spans: list[Span] = [(name, FAINT), (printable(each.name), NAME), "   "]
+    spans: list[Span] = [(_path(each.scope), FAINT), (printable(each.name), NAME), "   "]
     spans += [(fate, _COLOURS.get(each.fate, DOUBT))]
     if each.where:
         spans.append(f" {printable(each.where)}")
     if each.detail:
         spans.append(f": {printable(each.detail)}")
-    if each.error is not None and each.allowed is not None:
-        said = f"within {number(each.error)} of its numbers" if each.error else "every bit the same"
-        spans.append((f"   {said}, where rounding explains {number(each.allowed)}", FAINT))
+    if each.error:
+        spans.append((f"   {number(each.error)}", FAINT))
     page.line(*spans, indent=2, hang=4)
 
 
 def _closing(fact: Inspection) -> Iterator[str]:
     """What to do about BatchNorms that are not there, where some were or may have been."""
-    lost = any(not each.norm.op_type and each.norm.steps for each in fact.norms)
-    if fact.norms and not lost and not fact.folded:
-        return
     layers = ", ".join(
         f"{each.with_bias:,} of {each.count:,} {each.op_type}" for each in fact.linear
     )
     again = f"to keep them, export again with {advice(fact)}"
-    if fact.norms:
-        yield f"not all BatchNorms are whole: {again}"
+    likely = any(each.confidence is Confidence.LIKELY for each in fact.folded)
+    if fact.reference is not None and fact.reference.traced:
+        yield from _after_proof(fact.reference, again)
+    elif fact.norms:
+        if likely or any(each.norm.form is Form.AFFINE for each in fact.norms):
+            yield f"not all BatchNorms are whole: {again}"
     elif fact.folded:
         yield f"no BatchNorm left: {layers} carry biases as a folded net does; {again}"
     elif fact.affines:
-        yield f"no BatchNorm that can be told as one: if the affine maps were some, {again}"
+        yield f"no BatchNorm that is known as one: if the affine maps were some, {again}"
     elif any(each.with_bias for each in fact.linear):
         yield (
             f"no BatchNorm: {layers} carry biases, as in a net that was folded without a trace, "
             f"or that never had any; if it had, {again}"
         )
-    else:
+    elif not fact.lookalikes:
         yield "no BatchNorm, and no trace of any"
+
+
+def _after_proof(reference: Reference, again: str) -> Iterator[str]:
+    """What the numbers say, which is more than traces do."""
+    fates = Counter(each.fate for each in reference.traced)
+    gone, total = fates[Fate.FOLDED] + fates[Fate.ARITHMETIC], len(reference.traced)
+    if fates[Fate.MISSING] == total:
+        yield "none of them was found: is the reference the same network, with the same weights?"
+    elif gone:
+        yield f"{gone} of {many(total, 'BatchNorm')} are not whole any more: {again}"
 
 
 def advice(fact: Inspection) -> str:
@@ -163,10 +198,3 @@ def _first(found: Sequence[T], page: Page) -> Iterator[T]:
     yield from found[:_MOST]
     if len(found) > _MOST:
         page.line((f"and {len(found) - _MOST:,} more (all with --format json)", FAINT), indent=2)
-
-
-def _span(found: Range | None) -> str:
-    if found is None:
-        return "not known"
-    words = f"{number(found.low)} to {number(found.high)}"
-    return f"{words} ({found.non_finite:,} NaN or infinite)" if found.non_finite else words

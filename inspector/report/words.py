@@ -7,6 +7,7 @@ from functools import lru_cache
 from math import copysign
 
 from inspector.errors import escaped
+from inspector.facts.batchnorm import Range
 
 LONGEST = 1000
 """Characters that a name is shown with at most; no exporter writes names of half that length."""
@@ -55,6 +56,14 @@ def size(count: int) -> str:
             return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
         amount /= 1000
     raise AssertionError("the last unit returns")
+
+
+def span(found: Range | None) -> str:
+    """A range in words."""
+    if found is None:
+        return "not known"
+    words = f"{number(found.low)} to {number(found.high)}"
+    return f"{words} ({found.non_finite:,} NaN or infinite)" if found.non_finite else words
 
 
 def many(count: int, one: str, more: str = "") -> str:

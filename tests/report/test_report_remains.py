@@ -104,7 +104,7 @@ def test_the_golden_json(inspected, golden):
 
 def test_without_a_reference_it_says_how_to_prove_it(inspected):
     page = " ".join(render(inspected(), "text").split())
-    assert "names prove nothing; --against" in page
+    assert "traces are no proof; --against the model from before" in page
     assert "export again with `bninspect export torch`" in page
 
 

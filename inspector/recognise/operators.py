@@ -1,0 +1,29 @@
+"""Operators by what they do to the values that pass through them, each list once."""
+
+from __future__ import annotations
+
+FLOAT_TYPES = frozenset({1, 10, 11, 16})
+"""ONNX's numbers of float32, float16, float64 and bfloat16."""
+
+INTEGER_TYPES = frozenset(range(2, 8)) | {12, 13}
+"""ONNX's numbers of the integer types."""
+
+MOVES = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+"""They put the same numbers elsewhere."""
+
+NEXT_TO = frozenset({"Identity", "Cast", "Transpose", "Reshape"})
+"""They are seen through when it is asked what stands next to a BatchNorm."""
+
+ACTIVATIONS = frozenset(
+    "Relu LeakyRelu PRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
+    "Softplus".split()
+)
+
+ROOTS = frozenset({"Sqrt", "Pow", "Reciprocal"})
+"""Without one of them nothing is divided by a standard deviation."""
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul")
+"""A BatchNorm behind them can be folded into their weights; input 1 are those, input 2 the bias."""
+
+FOLDS_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
+"""Those of them that exporters and runtimes fold BatchNorms into."""
