@@ -90,6 +90,8 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
     if not reductions:
         return None
     kind = named or _kind(reductions, centred, place)
+    if kind == BY_THE_BATCH:
+        return kind, "as a BatchNorm in training mode does; the file has no statistics of it"
     names = ", ".join(dict.fromkeys(each.op_type for each in reductions))
     return kind, f"what it scales was normalised at run time ({names} of the data, and its root)"
 
@@ -109,7 +111,7 @@ def _kind(reductions: Sequence[Node], centred: bool, place: Place) -> str:
     """Which normalisation it is, by the axes that it reduces."""
     axes, rank = _axes(reductions[0], place)
     if axes is not None and 0 in axes:
-        return TRAINING
+        return BY_THE_BATCH
     if any(each.op_type == "ReduceL2" for each in reductions):
         return "L2 normalisation"
     if not centred:
@@ -121,7 +123,7 @@ def _kind(reductions: Sequence[Node], centred: bool, place: Place) -> str:
     return "LayerNorm or InstanceNorm"
 
 
-TRAINING = "BatchNorm in training mode"
+BY_THE_BATCH = "normalisation by the batch's own statistics"
 
 
 def _axes(node: Node, place: Place) -> tuple[tuple[int, ...] | None, int | None]:

@@ -106,7 +106,7 @@ def is_torch_batchnorm(node: Node) -> bool:
     if not node.metadata:
         return False
     module = _torch_module(node)
-    if module is not None and "BatchNorm" in module[0]:
+    if module is not None and _MODULE.search(module[0]):
         return True
     return bool(torch_folding(node) or _TARGET.search(node.metadata.get(_TRACED, "")))
 
@@ -128,6 +128,9 @@ def _torch_module(node: Node) -> tuple[str, str] | None:
         return None
     return classes[-2], paths[-2] if len(paths) == len(classes) else ""
 
+
+_MODULE = re.compile(r"BatchNorm(?:_?[123]d)?$")
+"""Of torch, of torchvision (FrozenBatchNorm2d), and whatever else people call such a class."""
 
 _TARGET = re.compile(r"target=[\w.]*batch_norm")
 

@@ -172,10 +172,10 @@ def _after_proof(reference: Reference, again: str) -> Iterator[str]:
     """What the numbers say, which is more than traces do."""
     fates = Counter(each.fate for each in reference.traced)
     gone, total = fates[Fate.FOLDED] + fates[Fate.ARITHMETIC], len(reference.traced)
-    if fates[Fate.MISSING] == total:
+    if fates[Fate.MISSING] == total and not any(each.detail for each in reference.traced):
         yield "none of them was found: is the reference the same network, with the same weights?"
     elif gone:
-        yield f"{gone} of {many(total, 'BatchNorm')} are not whole any more: {again}"
+        yield f"{gone} of {many(total, 'BatchNorm')} no longer whole: {again}"
 
 
 def advice(fact: Inspection) -> str:

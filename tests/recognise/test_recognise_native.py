@@ -403,3 +403,101 @@ def test_lengths_that_disagree(onnx_file):
 def test_one_tensor_in_two_roles(norms):
     (norm,) = norms(one(17).replace("s, b, m, v)", "s, b, b, s)"))
     assert norm.scale.tensor == norm.var.tensor
+
+
+def test_the_internals_of_onnxruntimes_training_graphs(norms, onnx_file):
+    text = header(17, extra=', "com.microsoft": 1') + (
+        f"agraph (float[N, 2, H, W] x) => (float[N, 2, H, W] y) {FEW}"
+        "{ y, a, c, d, e = com.microsoft.BatchNormInternal <epsilon = 0.25> (x, s, b, m, v)"
+        "  g, h, i = com.microsoft.BatchNormalizationGrad (y, x, s, d, e) }"
+    )
+    (norm,) = norms(text)
+    assert norm.op_type == "BatchNormInternal"
+    assert norm.training
+    assert norm.epsilon == 0.25
+    assert norm.obstacle == "it normalises by the batch"
+    (gradient,) = find_batchnorms(open_model(onnx_file(text))).lookalikes
+    assert gradient.kind == "gradient of a BatchNorm"
+
+
+def test_statistics_for_each_place(norms):
+    (norm,) = norms(one(7, attributes="<spatial = 0>"))
+    assert norm.remarks == (
+        "spatial = 0: it normalises each place of the input by itself, not each channel",
+    )
+    assert norm.foldable_into is None
+    # From opset 9 on there is no such attribute.
+    (norm,) = norms(one(9, attributes="<spatial = 0>"))
+    assert norm.remarks == ()
+
+
+FOLDS = [
+    ("c = Conv (x, w)", "c", "c", ""),
+    ("c = Conv (x, w) i = Identity (c)", "i", "c", ""),
+    ("c = Conv (x, w) r = Relu (c)", "r", None, "Relu stands between it and Conv 'c'"),
+    (
+        "c = Conv (x, w) r = Relu (c) p = MaxPool <kernel_shape = [1, 1]> (r)",
+        "p",
+        None,
+        "Relu and MaxPool stand between it and Conv 'c'",
+    ),
+    ("c = Conv (x, x)", "c", None, "the weights of Conv 'c' are not fixed in the file"),
+    ("c = Conv (x, w) r = Relu (c) z = Add (c, r)", "c", None, "others read the output"),
+    # Who asks for the dims alone would not see other numbers.
+    ("c = Conv (x, w) z = Shape (c)", "c", "c", ""),
+    ("c = Add (x, x)", "c", None, "it follows Add"),
+    ("", "x", None, "nothing stands between it and the input"),
+]
+
+
+@pytest.mark.parametrize(("nodes", "value", "into", "obstacle"), FOLDS)
+def test_what_it_could_be_folded_into_or_why_not(nodes, value, into, obstacle, norms):
+    (norm,) = norms(
+        "agraph (float[N, 2, H, W] x) => (float[N, 2, H, W] y)"
+        f"<float[2, 2, 1, 1] w = {{1.0, 2.0, 3.0, 4.0}}, {FEW[1:-1]}>"
+        f"{{ {nodes} y = BatchNormalization ({value}, s, b, m, v) }}"
+    )
+    assert norm.foldable_into == into
+    assert norm.obstacle.startswith(obstacle)
+    assert bool(norm.obstacle) == bool(obstacle)
+
+
+def test_neighbours_are_seen_through_what_moves_values(norms):
+    (norm,) = norms(
+        f"""agraph (float[N, 2, H, W] x) => (float[N, 2, H, W] z) {FEW}
+        {{ r = Sigmoid (x)
+           i = Identity (r)
+           t = Transpose <perm = [0, 1, 3, 2]> (i)
+           c = Cast <to = 1> (t)
+           y = BatchNormalization (c, s, b, m, v)
+           u = Transpose <perm = [0, 1, 3, 2]> (y)
+           k = Shape (u)
+           z = Tanh (u) }}"""
+    )
+    assert norm.after == ("Sigmoid",)
+    assert norm.before == ("Tanh",)
+
+
+def test_what_a_chain_would_take_is_found_out_first(norms):
+    (norm,) = norms(
+        f"""agraph (float[N, 2] x) => (float[N, 2] y) <{FEW[1:-1]}, int64[1] many = {{900000000}}>
+        {{ huge = ConstantOfShape (many)
+           y = BatchNormalization (x, huge, b, m, v) }}"""
+    )
+    assert norm.form is Form.NATIVE
+    assert norm.scale.certainty is Certainty.LOST
+    assert norm.scale.origin is Origin.CHAIN
+    assert "makes 900,000,000 elements of constants: too many" in norm.scale.reason
+
+
+def test_a_chain_with_an_overridable_end_may_be_fed(norms):
+    proto = parsed(
+        f"""agraph (float[N, 2] x) => (float[N, 2] y) {FEW}
+        {{ t = Neg (m)
+           y = BatchNormalization (x, s, b, t, v) }}"""
+    )
+    proto.graph.input.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [2]))
+    (norm,) = norms(proto)
+    assert norm.mean.origin is Origin.OVERRIDABLE
+    assert norm.mean.certainty is Certainty.RECOVERED
+    assert norm.obstacle == "its parameters may be fed as inputs"
