@@ -167,6 +167,8 @@ class _Search:
         self._used: set[int] = set()
         self._layers = _Layers(model)
         self._loaded: dict[tuple[int, int], tuple[Vector, Vector, str] | None] = {}
+        self._heads = self._first_slopes()
+        self._likely: dict[int, list[BatchNorm | Affine]] = {}
         self._marks: dict[int, bytes | None] = {}
 
     def assigned(self, sought: Sequence[_Reference]) -> dict[int, _Match]:
@@ -202,13 +204,37 @@ class _Search:
         self, sought: _Reference, fits: Callable[[BatchNorm | Affine], bool]
     ) -> _Match | None:
         """The first that fits and has the map."""
-        for each in (*self._norms, *self._maps):
-            if id(each) in self._used or each.channels != sought.slope.size or not fits(each):
+        for each in self._alike(sought):
+            if id(each) in self._used or not fits(each):
                 continue
             if (found := self._as_any(each, sought)) is not None:
                 self._used.add(id(each))
                 return found
         return None
+
+    def _alike(self, sought: _Reference) -> list[BatchNorm | Affine]:
+        """Those whose first channel has the slope that is sought: few, in a trained network."""
+        if id(sought) not in self._likely:
+            known = self._heads.get(sought.slope.size)
+            found: list[BatchNorm | Affine] = []
+            if known is not None and sought.slope.size:
+                things, slopes = known
+                room = _ROUNDINGS * max(_EPSILONS.values()) * abs(sought.slope[0])
+                near = np.abs(slopes - sought.slope[0]) <= room
+                found = [things[at] for at in np.flatnonzero(near)]
+            self._likely[id(sought)] = found
+        return self._likely[id(sought)]
+
+    def _first_slopes(self) -> dict[int, tuple[list[BatchNorm | Affine], Vector]]:
+        """The slope of the first channel of all that could be a BatchNorm, by their channels."""
+        found: dict[int, tuple[list[BatchNorm | Affine], list[float]]] = {}
+        for each in (*self._norms, *self._maps):
+            known = self._map_of(each, 0)
+            if known is not None and each.channels and known[0].size:
+                things, slopes = found.setdefault(each.channels, ([], []))
+                things.append(each)
+                slopes.append(float(known[0][0]))
+        return {size: (things, np.array(slopes)) for size, (things, slopes) in found.items()}
 
     def _mark_before(self, each: BatchNorm | Affine) -> bytes | None:
         """What tells the weights before a BatchNorm or a map of the model from others."""

@@ -117,7 +117,11 @@ def _from(
         return
     channels = max(each.elements for each in some)
     axis = channel_axis(some, place)
-    if channels > 1 and (axis is None or not _of_length(some, place, axis, channels)):
+    if channels > 1 and (
+        axis is None
+        or not _of_length(some, place, axis, channels)
+        or _beside_channels(some, place, axis)
+    ):
         return
     key = channels, by_content
     if key not in place.algebras:
@@ -200,13 +204,18 @@ def _on_channels(unit: Links, place: Place) -> bool:
     axis, dims = channel_axis(unit, place), dims_of(unit[0].data, place)
     if axis is None or not _of_length(unit, place, axis, _channels(unit)):
         return False
-    producer = place.producer(unit[0].data)
-    second = producer is not None and producer.op_type in _CHANNELS_SECOND
-    if second and axis != 1 and dims is not None and len(dims) > 2:
+    if _beside_channels(unit, place, axis):
         return False
     if is_pair(unit):
         return is_per_channel(unit) or _channels(unit) == 1
     return dims is not None and len(dims) > 1 and not lacks_bias(unit[0], place)
+
+
+def _beside_channels(links: Links, place: Place, axis: int) -> bool:
+    """Whether numbers lie along another axis than the channels of the operator in front."""
+    producer, dims = place.producer(links[0].data), dims_of(links[0].data, place)
+    second = producer is not None and producer.op_type in _CHANNELS_SECOND
+    return second and axis != 1 and dims is not None and len(dims) > 2
 
 
 def _look(links: Links, place: Place, kind: str, why: str) -> Found:

@@ -8,10 +8,11 @@ from inspector.facts.model import Dim, Node
 from inspector.recognise.operators import ACTIVATIONS, FOLDS_INTO, MOVES, NEXT_TO
 from inspector.recognise.place import Place
 
-_OTHER_LENGTHS = frozenset({"Concat", "Pad", "Resize", "Upsample"})
+_OTHER_LENGTHS = frozenset({"Concat", "Pad", "Resize", "Upsample", "Slice"})
 _SAME_RANK = (_OTHER_LENGTHS | ACTIVATIONS) | frozenset(
     "BatchNormalization InstanceNormalization LRN MaxPool AveragePool GlobalAveragePool "
-    "GlobalMaxPool Dropout Identity Cast Transpose MatMul".split()
+    "GlobalMaxPool Dropout Identity Cast Transpose MatMul ReduceMean ReduceMax ReduceSum "
+    "ReduceMin Slice".split()
 )
 """Operators whose output has as many axes as their first input."""
 
@@ -140,6 +141,10 @@ def dims_of(value: str, place: Place, within: int = 32) -> tuple[Dim, ...] | Non
         return None
     if node.op_type in FOLDS_INTO:
         return _dims_of_linear(node, place)
+    if node.op_type == "Flatten":
+        return None, None
+    if node.op_type == "Reshape":
+        return _dims_asked(node, place)
     if node.op_type not in _SAME_RANK:
         return None
     dims = dims_of(node.input(0), place, within - 1)
@@ -152,7 +157,24 @@ def dims_of(value: str, place: Place, within: int = 32) -> tuple[Dim, ...] | Non
         perm = node.ints_attribute("perm")
         whole = perm is not None and sorted(perm) == list(range(len(dims)))
         return tuple(dims[each] for each in perm) if whole and perm else None
+    if node.op_type.startswith("Reduce"):
+        # Which axes are reduced does not matter to what this is asked for: one of them may be.
+        return (None,) * len(dims) if node.int_attribute("keepdims", 1) else None
+    if node.op_type in ("GlobalAveragePool", "GlobalMaxPool"):
+        return (*dims[:2], *(1 for _ in dims[2:]))
     return (None,) * len(dims) if node.op_type in _OTHER_LENGTHS else dims
+
+
+def _dims_asked(node: Node, place: Place) -> tuple[Dim, ...] | None:
+    """Dims that a Reshape is told; 0 and -1 stand for lengths that depend on the input."""
+    shape = node.ints_attribute("shape")
+    if shape is None:
+        tensor = place.binding(node.input(1)).tensor
+        values = None if tensor is None or tensor.elements > 64 else place.chains.load(tensor)
+        if values is None or values.dtype.kind != "i":
+            return None
+        shape = tuple(int(each) for each in values.reshape(-1))
+    return tuple(each if each > 0 else None for each in shape)
 
 
 def _dims_of_linear(node: Node, place: Place) -> tuple[Dim, ...] | None:
