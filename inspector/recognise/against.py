@@ -1,56 +1,36 @@
 """What became of a reference's BatchNorms in a model, proved by the numbers.
 
-For a BatchNorm with slope a and intercept c behind an operator with weights w and bias b, a folded
-one leaves w' = a · w and b' = a · b + c, channel by channel. Rounding is measured against what
-went into each number: against b' itself, the cancellation of its terms would look like an error.
+BatchNorms may have equal maps, and in an untrained network all of one width have. So what holds
+most is looked for first: weights that took one in, then names, then the place, then any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inspector.facts.batchnorm import Affine, BatchNorm, Fate, Form, Norms, Traced
 from inspector.facts.model import Model, Node, Scope
-from inspector.recognise.folded import Traces
-from inspector.recognise.linear import Layer, layer_of, linear_before
+from inspector.recognise.folding import (
+    EPSILONS,
+    ROUNDINGS,
+    Layers,
+    Sought,
+    as_folded,
+    same_map,
+)
+from inspector.recognise.linear import layer_of, linear_before
 from inspector.recognise.operators import LINEAR
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
 from inspector.recognise.values import Vector, load_affine, load_values
 
-_EPSILONS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
-_ROUNDINGS = 8
-"""Units in the last place that folding may be off; three were the most in any exporter measured."""
-
-_CHANNELS = 2
-_INPUTS = 32
-"""Of each layer so many weights are looked at first: they tell most layers apart."""
-
-_HELD = 8
-"""Layers whose weights are held at a time."""
-
-Numbers: TypeAlias = NDArray[np.float64]
 Spot: TypeAlias = tuple[Scope, str]
 """A value by the scope that it is computed in, and its name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reference:
-    """One BatchNorm of the reference, with its map and the operator before it."""
-
-    norm: BatchNorm
-    slope: Numbers
-    intercept: Numbers
-    terms: Numbers
-    dtype: str
-    before: tuple[Node, Place] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +76,7 @@ def _spots(model: Model) -> dict[Spot, Place]:
     }
 
 
-def _traced(norm: BatchNorm, sought: _Reference | str, found: _Match | None) -> Traced:
+def _traced(norm: BatchNorm, sought: Sought | str, found: _Match | None) -> Traced:
     if isinstance(sought, str):
         return Traced(name=norm.name, scope=norm.scope, fate=Fate.UNTOLD, detail=sought)
     if found is not None:
@@ -117,7 +97,7 @@ def _traced(norm: BatchNorm, sought: _Reference | str, found: _Match | None) -> 
     return Traced(name=norm.name, scope=norm.scope, fate=Fate.MISSING, detail=why)
 
 
-def _reference(norm: BatchNorm, model: Model, spots: dict[Spot, Place]) -> _Reference | str:
+def _reference(norm: BatchNorm, model: Model, spots: dict[Spot, Place]) -> Sought | str:
     """What is sought, or why it cannot be."""
     if norm.training:
         return "it normalises by the batch in the reference"
@@ -130,7 +110,7 @@ def _reference(norm: BatchNorm, model: Model, spots: dict[Spot, Place]) -> _Refe
         terms = terms + np.abs(loaded.mean.astype(np.float64) * loaded.slope)
     place = spots.get((norm.scope, norm.output))
     node = _entering(norm, place)
-    return _Reference(
+    return Sought(
         norm=norm,
         slope=loaded.slope,
         intercept=loaded.intercept,
@@ -147,8 +127,8 @@ def _entering(norm: BatchNorm, place: Place | None) -> Node | None:
     return linear_before(norm.entered, place)
 
 
-def _changes_nothing(sought: _Reference) -> bool:
-    room = _ROUNDINGS * _EPSILONS.get(sought.dtype, 2**-23)
+def _changes_nothing(sought: Sought) -> bool:
+    room = ROUNDINGS * EPSILONS.get(sought.dtype, 2**-23)
     return bool((np.abs(sought.slope - 1) <= room).all() and (sought.terms <= room).all())
 
 
@@ -165,13 +145,13 @@ class _Search:
         ]
         self._maps += norms.affines
         self._used: set[int] = set()
-        self._layers = _Layers(model)
+        self._layers = Layers(model)
         self._loaded: dict[tuple[int, int], tuple[Vector, Vector, str] | None] = {}
         self._heads = self._first_slopes()
         self._likely: dict[int, list[BatchNorm | Affine]] = {}
         self._marks: dict[int, bytes | None] = {}
 
-    def assigned(self, sought: Sequence[_Reference]) -> dict[int, _Match]:
+    def assigned(self, sought: Sequence[Sought]) -> dict[int, _Match]:
         """What each BatchNorm is found in, by its id.
 
         BatchNorms may have equal maps: all of one width have in an untrained network. So what
@@ -185,24 +165,22 @@ class _Search:
                     found[id(each)] = match
         return found
 
-    def _named(self, sought: _Reference) -> _Match | None:
+    def _named(self, sought: Sought) -> _Match | None:
         """A BatchNorm or a map that has the name, or a part of it."""
         name = sought.norm.name
         return self._first(sought, lambda each: f"{name}/".startswith(f"{each.name}/"))
 
-    def _in_place(self, sought: _Reference) -> _Match | None:
+    def _in_place(self, sought: Sought) -> _Match | None:
         """A BatchNorm or a map that stands behind the same weights."""
         mark = None if sought.before is None else _mark(*sought.before)
         if mark is None:
             return None
         return self._first(sought, lambda each: self._mark_before(each) == mark)
 
-    def _anywhere(self, sought: _Reference) -> _Match | None:
+    def _anywhere(self, sought: Sought) -> _Match | None:
         return self._first(sought, lambda each: True)
 
-    def _first(
-        self, sought: _Reference, fits: Callable[[BatchNorm | Affine], bool]
-    ) -> _Match | None:
+    def _first(self, sought: Sought, fits: Callable[[BatchNorm | Affine], bool]) -> _Match | None:
         """The first that fits and has the map."""
         for each in self._alike(sought):
             if id(each) in self._used or not fits(each):
@@ -212,14 +190,14 @@ class _Search:
                 return found
         return None
 
-    def _alike(self, sought: _Reference) -> list[BatchNorm | Affine]:
+    def _alike(self, sought: Sought) -> list[BatchNorm | Affine]:
         """Those whose first channel has the slope that is sought: few, in a trained network."""
         if id(sought) not in self._likely:
             known = self._heads.get(sought.slope.size)
             found: list[BatchNorm | Affine] = []
             if known is not None and sought.slope.size:
                 things, slopes = known
-                room = _ROUNDINGS * max(_EPSILONS.values()) * abs(sought.slope[0])
+                room = ROUNDINGS * max(EPSILONS.values()) * abs(sought.slope[0])
                 near = np.abs(slopes - sought.slope[0]) <= room
                 found = [things[at] for at in np.flatnonzero(near)]
             self._likely[id(sought)] = found
@@ -245,7 +223,7 @@ class _Search:
             self._marks[id(each)] = known
         return self._marks[id(each)]
 
-    def _folded(self, sought: _Reference) -> _Match | None:
+    def _folded(self, sought: Sought) -> _Match | None:
         """The operator in the model whose weights took the BatchNorm in."""
         if sought.before is None:
             return None
@@ -258,21 +236,21 @@ class _Search:
         for at in sorted(likely, key=lambda at: self._layers.nodes[at].label != name):
             node = self._layers.nodes[at]
             layer = None if id(node) in self._used else self._layers.load(at)
-            found = None if layer is None else _as_folded(layer, original, sought)
+            found = None if layer is None else as_folded(layer, original, sought)
             if found is not None:
                 self._used.add(id(node))
                 where = f"{node.op_type} {node.label}".rstrip()
                 return _Match(Fate.FOLDED, where, *found)
         return None
 
-    def _as_any(self, each: BatchNorm | Affine, sought: _Reference) -> _Match | None:
+    def _as_any(self, each: BatchNorm | Affine, sought: Sought) -> _Match | None:
         """What a BatchNorm or a map matches as, if it does."""
         for skipped in (0, 1):
             known = self._map_of(each, skipped)
             if known is None:
                 continue
             slope, intercept, dtype = known
-            found = _same_map(slope, intercept, dtype, sought)
+            found = same_map(slope, intercept, dtype, sought)
             if found is not None:
                 error, allowed = found
                 if isinstance(each, BatchNorm) and each.form is not Form.AFFINE:
@@ -306,50 +284,8 @@ class _Search:
             if not steps or (skipped and each.steps[0].op_type != "Add"):
                 return None
             slope, intercept = load_affine(steps, each.channels or 1, self._model)
-            dtype = max((s.tensor.dtype for s in steps), key=lambda d: _EPSILONS.get(d, 0.0))
+            dtype = max((s.tensor.dtype for s in steps), key=lambda d: EPSILONS.get(d, 0.0))
         return None if slope is None or intercept is None else (slope, intercept, dtype)
-
-
-class _Layers:
-    """The operators of a model that a BatchNorm can be folded into."""
-
-    def __init__(self, model: Model) -> None:
-        found = [(node, place) for place in places(model) for node in Traces(place).nodes]
-        self.nodes = [node for node, _ in found]
-        self._places = [place for _, place in found]
-        self._by_shape: dict[tuple[int, ...], tuple[list[int], Vector]] = {}
-        self.load = lru_cache(maxsize=_HELD)(self._load)
-        samples: dict[tuple[int, ...], list[tuple[int, Vector]]] = {}
-        for at in range(len(found)):
-            layer = self._load(at)
-            if layer is not None:
-                some = _sample(layer.weights).astype(np.float64)
-                samples.setdefault(layer.weights.shape, []).append((at, some))
-        for shape, of_shape in samples.items():
-            stacked = np.stack([some for _, some in of_shape])
-            self._by_shape[shape] = [at for at, _ in of_shape], stacked
-
-    def _load(self, at: int) -> Layer | None:
-        return layer_of(self.nodes[at], self._places[at])
-
-    def alike(self, original: Layer, sought: _Reference) -> list[int]:
-        """Those whose first weights are what folding makes of the original's."""
-        places_of, samples = self._by_shape.get(original.weights.shape, ([], None))
-        if samples is None:
-            return []
-        expected = sought.slope[:_CHANNELS, None] * _sample(original.weights).astype(np.float64)
-        whole = sought.slope[:_CHANNELS, None] * original.weights[:_CHANNELS].astype(np.float64)
-        most = np.abs(whole).max(axis=1, initial=0.0)[None, :, None]
-        # The types of both are not looked at yet: the coarsest is allowed for.
-        room = _ROUNDINGS * max(_EPSILONS.values())
-        with np.errstate(invalid="ignore"):
-            fits = (np.abs(samples - expected[None]) <= room * most).all(axis=(1, 2))
-        return [at for at, fit in zip(places_of, fits.tolist(), strict=True) if fit]
-
-
-def _sample(weights: Vector) -> Vector:
-    """A few weights of the first channels."""
-    return weights[:_CHANNELS, :_INPUTS]
 
 
 def _mark(node: Node, place: Place) -> bytes | None:
@@ -358,59 +294,3 @@ def _mark(node: Node, place: Place) -> bytes | None:
     if layer is None:
         return None
     return blake2b(np.ascontiguousarray(layer.weights).tobytes()).digest()
-
-
-def _room(dtype: str, sought: _Reference) -> float:
-    """How far rounding can take a number, relative to what goes into it."""
-    return _ROUNDINGS * max(_EPSILONS.get(each, 2**-23) for each in (dtype, sought.dtype))
-
-
-def _same_map(
-    slope: Vector, intercept: Vector, dtype: str, sought: _Reference
-) -> tuple[float, float] | None:
-    """The largest error of a slope and an intercept, if rounding explains it."""
-    room = _room(dtype, sought)
-    error = max(
-        _largest(np.abs(slope - sought.slope), np.abs(sought.slope)),
-        _largest(np.abs(intercept - sought.intercept), sought.terms),
-    )
-    return (error, room) if error <= room else None
-
-
-def _as_folded(layer: Layer, original: Layer, sought: _Reference) -> tuple[float, float] | None:
-    """The largest error of folded weights and bias, if rounding explains it."""
-    room = max(_room(layer.dtype, sought), _room(original.dtype, sought))
-    slope = sought.slope[:, None]
-    weights_off = _weights_off(layer.weights, original.weights, slope)
-    if weights_off > room:
-        return None
-    best = None
-    for before in original.biases:
-        expected = sought.slope * before + sought.intercept
-        terms = sought.terms + np.abs(sought.slope * before)
-        for bias in layer.biases:
-            error = max(weights_off, _largest(np.abs(bias - expected), terms))
-            unchanged = _largest(np.abs(bias - before), terms)
-            if best is None or error < best[0]:
-                best = error, unchanged
-    if best is None or best[0] > room:
-        return None
-    error, unchanged = best
-    same = _weights_off(layer.weights, original.weights, np.ones_like(slope))
-    if same <= error and unchanged <= error:
-        return None  # nothing was folded: the BatchNorm changes nothing
-    return error, room
-
-
-def _weights_off(weights: Vector, original: Vector, slope: Vector) -> float:
-    """The largest error of folded weights, relative to the largest of their channel."""
-    expected = slope * original.astype(np.float64)
-    off = np.abs(weights.astype(np.float64) - expected).max(axis=1, initial=0.0)
-    return _largest(off, np.abs(expected).max(axis=1, initial=0.0))
-
-
-def _largest(off: Vector, scale: Vector) -> float:
-    """The largest of off / scale; where both are nothing, there is no error."""
-    with np.errstate(all="ignore"):
-        relative = np.where(off == 0, 0.0, off / scale)
-    return float("inf") if np.isnan(relative).any() else float(relative.max(initial=0.0))

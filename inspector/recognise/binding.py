@@ -71,11 +71,11 @@ class Recipe:
         self.rooted = node.op_type in ROOTS
         self.is_float = True
         self.dims: tuple[int, ...] | None = None
-        dims: tuple[int, ...] | None = ()
-        for each in inputs:
+        dims: tuple[int, ...] | None = None
+        for at, each in enumerate(inputs):
             found = None
             if each is None:
-                dims = None
+                pass
             elif each.recipe is not None:
                 found = each.recipe.dims
                 self.rooted = self.rooted or each.recipe.rooted
@@ -83,8 +83,10 @@ class Recipe:
             elif each.tensor is not None:
                 found = each.tensor.dims
                 self.is_float = self.is_float and each.tensor.is_float
-            if dims is not None and dims != found:
-                dims = None if found is None else _broadcast(dims, found)
+            if at == 0:
+                dims = found
+            elif dims != found:
+                dims = None if dims is None or found is None else _broadcast(dims, found)
         if node.op_type in _ARITHMETIC:
             self.dims = dims
 

@@ -157,6 +157,15 @@ class Place:
 
         Chains may be long: no recursion. Whoever waits for itself stands in a circle.
         """
+        node = self._producers[value]
+        inputs, waiting = self._inputs(node) if may_compute(node) else (None, [])
+        if inputs is None or not waiting:
+            # Most are told by one look at the inputs.
+            found = (
+                computed(node) if inputs is None else recipe_for(node, inputs, self.opset, value)
+            )
+            self._sources[value] = found
+            return found
         pending: list[tuple[Place, str]] = [(self, value)]
         entered: set[tuple[int, str]] = set()
         while pending:
