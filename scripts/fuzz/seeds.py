@@ -54,6 +54,24 @@ TEXTS = {
         <opset_import: ["": 17], domain: "local">
         inner (x, s, b, m, v) => (y)
         {{ y = BatchNormalization <epsilon: float = @eps> (x, s, b, m, v) }}""",
+    "arithmetic": f"""{HEADER} g (float[N, 2] x) => (float[N, 2] y)
+        <{FEW}, float e = {{0.001}}, int64[2] last = {{1, 2}}, int64[1] axis = {{0}}>
+        {{ a = Add (v, e) q = Sqrt (a) r = Reciprocal (q) k = Mul (r, s)
+           w = Unsqueeze (k, axis) t = Reshape (m, last)
+           d = Sub (x, t) h = Cast <to = 1> (d) p = Mul (h, w) n = Add (p, b)
+           u = Mul (n, s) o = Relu (u) y = Add (o, b) }}""",
+    "chains": f"""{HEADER} g (float[N, 2] x) => (float[N, 2] y)
+        <{FEW}, int64[1] two = {{2}}, int64[1] zero = {{0}}, float[4] all = {{1, 2, 3, 4}},
+         uint8[2] i = {{1, 9}}, float f = {{0.5}}>
+        {{ n = ConstantOfShape <value = float[1] {{2}}> (two)
+           c = Slice (all, zero, two) j = Concat <axis = 0> (c, s) l, o = Split <axis = 0> (j)
+           d = DequantizeLinear (i, f) t = Expand (d, two) z = Pow (v, f) k = Tile (f, two)
+           h = BatchNormalization (x, n, l, o, t)
+           y = BatchNormalization (h, k, z, c, d) }}""",
+    "layer norm": f"""{HEADER} g (float[N, 2] x) => (float[N, 2] y) <{FEW}, float e = {{0.001}}>
+        {{ a = ReduceMean <axes = [-1]> (x) c = Sub (x, a) q = Mul (c, c)
+           k = ReduceMean <axes = [-1]> (q) l = Add (k, e) r = Sqrt (l) n = Div (c, r)
+           p = Mul (n, s) y = Add (p, b) }}""",
     "two domains": f"""<ir_version: 8, opset_import: ["": 17, "ai.onnx": 17, "com.acme": 3]>
         g (float[N, 2] x) => (float[N, 2] y) <{FEW}>
         {{ h = com.acme.Blur <radius = 2, label = "x", sizes = [1, 2], rates = [0.5]> (x)
