@@ -219,13 +219,13 @@ def channel_axis(run: Sequence[Link], place: Place) -> int | None:
     dims = dims_of(run[0].data, place)
     if axis is None:
         return _axis_of_one(run, dims)
-    rank = None if dims is None else len(dims)
-    if run[0].perm is not None:
-        rank = len(run[0].perm)
-    if rank is None:
+    ranks = {len(each) for each in (dims, run[0].perm) if each is not None}
+    if not ranks:
         return axis
+    rank = ranks.pop()
     axis = axis if axis >= 0 else axis + rank
-    return axis if axis in (1, rank - 1) else None
+    # Two ranks for one value are damage.
+    return axis if not ranks and 0 <= axis < rank and axis in (1, rank - 1) else None
 
 
 def written_axis(run: Sequence[Link]) -> int | None:

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_text import parsed
+from onnx_text import FEW, parsed
 
 import inspector
 from inspector.errors import UnreadableError
@@ -574,3 +574,30 @@ def test_many_layers_of_equal_weights_are_told_apart(onnx_file):
     assert [(each.name, each.fate, each.where) for each in traced] == [
         (f"BN{at}", Fate.FOLDED, f"Conv L{at}") for at in layers
     ]
+
+
+def test_a_scalar_has_no_axis(onnx_file):
+    """Found by fuzzing."""
+    text = f"agraph (float x) => (float[2] y) {FEW} {{ p = Mul (x, s) y = Add (p, b) }}"
+    norms = find_batchnorms(open_model(onnx_file(text)))
+    assert norms.batchnorms == ()
+    assert norms.affines == ()
+
+
+def test_two_ranks_of_one_value(onnx_file):
+    """What is moved as if it had four axes, and is declared to have two."""
+    proto = parsed(
+        f"""agraph (float[N, H, W, 2] x) => (float[N, 2, H, W] z) {FEW}
+        {{ p = Mul (x, s)
+           t = Transpose <perm = [0, 3, 1, 2]> (p)
+           shape = Constant <value_ints = [2, 1, 1]> ()
+           k = Reshape (b, shape)
+           y = Add (t, k)
+           u = Mul (y, k)
+           z = Add (u, k) }}"""
+    )
+    whole = find_batchnorms(open_model(onnx_file(proto)))
+    assert [(each.axis, len(each.nodes)) for each in whole.affines] == [(3, 2), (1, 2)]
+    for name in ("t", "y"):
+        proto.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]))
+    assert len(find_batchnorms(open_model(onnx_file(proto))).affines) == 1
