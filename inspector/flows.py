@@ -138,6 +138,8 @@ def _manifest(model: Model) -> tuple[Manifest | None, tuple[str, ...]]:
 
 def _remarks(model: Model) -> tuple[str, ...]:
     """What a reader of the report has to know about the file itself."""
+    from inspector.recognise.operators import BLOCKED, is_blocked
+
     found = list(model.notes)
     if model.missing_data:
         from inspector.read.external import listed_missing
@@ -149,6 +151,11 @@ def _remarks(model: Model) -> tuple[str, ...]:
         )
     if not model.graph.nodes:
         found.append("the graph has no nodes")
+    if any(is_blocked(node) for node in model.graph.nodes):
+        found.append(
+            "ONNX Runtime has optimised this file for one kind of processor "
+            f"({BLOCKED}): BatchNorms that it folded into such operators leave no trace"
+        )
     if not model.opsets:
         found.append("the file names no operator set: read as opset 1")
     return tuple(found)

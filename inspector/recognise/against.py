@@ -6,8 +6,8 @@ most is looked for first: weights that took one in, then names, then the place, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -21,13 +21,17 @@ from inspector.recognise.folding import (
     Layers,
     Sought,
     as_folded,
+    composed,
     same_map,
 )
 from inspector.recognise.linear import layer_of, linear_before
-from inspector.recognise.operators import LINEAR
+from inspector.recognise.operators import LINEAR, is_blocked
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
 from inspector.recognise.values import Vector, load_affine, load_values
+
+_MOST_BETWEEN = 8
+"""Operators that pass a value on between two BatchNorms."""
 
 Spot: TypeAlias = tuple[Scope, str]
 """A value by the scope that it is computed in, and its name."""
@@ -57,10 +61,14 @@ def trace(model: Model, norms: Norms, reference: Model, originals: Norms) -> tup
     """
     spots = _spots(reference)
     sought = [_reference(each, reference, spots) for each in originals.batchnorms]
-    found = _Search(model, norms).assigned([each for each in sought if not isinstance(each, str)])
+    search = _Search(model, norms)
+    whole = [each for each in sought if not isinstance(each, str)]
+    found = search.assigned(whole)
+    found.update(search.in_a_row(_rows(whole, found, spots)))
+    blocked = any(is_blocked(node) for place in places(model) for node in place.nodes)
     return tuple(
         [
-            _traced(norm, each, None if isinstance(each, str) else found.get(id(each)))
+            _traced(norm, each, None if isinstance(each, str) else found.get(id(each)), blocked)
             for norm, each in zip(originals.batchnorms, sought, strict=True)
         ]
     )
@@ -76,7 +84,38 @@ def _spots(model: Model) -> dict[Spot, Place]:
     }
 
 
-def _traced(norm: BatchNorm, sought: Sought | str, found: _Match | None) -> Traced:
+def _rows(
+    sought: Sequence[Sought], found: Mapping[int, _Match], spots: dict[Spot, Place]
+) -> list[list[Sought]]:
+    """BatchNorms that were not found and stand one behind the other, with nothing that computes."""
+    by_output = {(each.norm.scope, each.norm.output): each for each in sought}
+    rows = []
+    for each in sought:
+        row, front = [each], _in_front(each, by_output, spots)
+        while front is not None and front not in row:
+            row.insert(0, front)
+            front = _in_front(front, by_output, spots)
+        if len(row) > 1 and not any(id(one) in found for one in row):
+            rows.append(row)
+    # The longest first: what a shorter one would find may be a part of it.
+    return sorted(rows, key=len, reverse=True)
+
+
+def _in_front(
+    sought: Sought, by_output: Mapping[Spot, Sought], spots: dict[Spot, Place]
+) -> Sought | None:
+    """The BatchNorm whose output another one takes, as it is."""
+    place = spots.get((sought.norm.scope, sought.norm.output))
+    value = sought.norm.entered
+    for _ in range(_MOST_BETWEEN):
+        node = None if place is None else place.producer(value)
+        if node is None or node.op_type not in ("Identity", "Dropout", "Cast"):
+            break
+        value = node.input(0)
+    return by_output.get((sought.norm.scope, value))
+
+
+def _traced(norm: BatchNorm, sought: Sought | str, found: _Match | None, blocked: bool) -> Traced:
     if isinstance(sought, str):
         return Traced(name=norm.name, scope=norm.scope, fate=Fate.UNTOLD, detail=sought)
     if found is not None:
@@ -92,8 +131,11 @@ def _traced(norm: BatchNorm, sought: Sought | str, found: _Match | None) -> Trac
     if _changes_nothing(sought):
         why = "it changes nothing (slope 1, intercept 0), so leaving it out leaves no trace"
         return Traced(name=norm.name, scope=norm.scope, fate=Fate.UNTOLD, detail=why)
-    forward = any(each in LINEAR for each in norm.before)
-    why = f"folding into the {norm.before[0]} behind it is not looked for" if forward else ""
+    if blocked:
+        why = "the model stores weights in ONNX Runtime's blocked layout, which is not looked into"
+        return Traced(name=norm.name, scope=norm.scope, fate=Fate.UNTOLD, detail=why)
+    behind = next((each for each in norm.before if each in LINEAR), "")
+    why = f"whether it went into the {behind} behind it is not looked for" if behind else ""
     return Traced(name=norm.name, scope=norm.scope, fate=Fate.MISSING, detail=why)
 
 
@@ -163,6 +205,20 @@ class _Search:
             for each in sought:
                 if id(each) not in found and (match := look(each)) is not None:
                     found[id(each)] = match
+        return found
+
+    def in_a_row(self, rows: Iterable[Sequence[Sought]]) -> dict[int, _Match]:
+        """Those that went into one operator together, as one map."""
+        found: dict[int, _Match] = {}
+        for row in rows:
+            if any(id(each) in found for each in row):
+                continue
+            match = self._folded(composed(row))
+            if match is None:
+                continue
+            for each in row:
+                others = [one.norm.name for one in row if one is not each]
+                found[id(each)] = replace(match, detail=f"together with {', '.join(others)}")
         return found
 
     def _named(self, sought: Sought) -> _Match | None:
@@ -239,8 +295,7 @@ class _Search:
             found = None if layer is None else as_folded(layer, original, sought)
             if found is not None:
                 self._used.add(id(node))
-                where = f"{node.op_type} {node.label}".rstrip()
-                return _Match(Fate.FOLDED, where, *found)
+                return _Match(Fate.FOLDED, self._layers.called(at), *found)
         return None
 
     def _as_any(self, each: BatchNorm | Affine, sought: Sought) -> _Match | None:

@@ -7,7 +7,8 @@ b' itself, the cancellation of its terms would look like an error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from inspector.facts.batchnorm import BatchNorm
 from inspector.facts.model import Model, Node
 from inspector.recognise.folded import Traces
-from inspector.recognise.linear import Layer, layer_of
+from inspector.recognise.linear import Layer, bias_adder, layer_of
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
 from inspector.recognise.values import Vector
@@ -48,6 +49,17 @@ class Sought:
     before: tuple[Node, Place] | None
 
 
+def composed(row: Sequence[Sought]) -> Sought:
+    """Several BatchNorms, each behind the one before, as the one map that they are together."""
+    first, *others = row
+    slope, intercept, terms = first.slope, first.intercept, first.terms
+    for each in others:
+        slope, intercept = slope * each.slope, intercept * each.slope + each.intercept
+        terms = terms * np.abs(each.slope) + each.terms
+    dtype = max((each.dtype for each in row), key=lambda each: EPSILONS.get(each, 0.0))
+    return replace(first, slope=slope, intercept=intercept, terms=terms, dtype=dtype)
+
+
 class Layers:
     """The operators of a model that a BatchNorm can be folded into."""
 
@@ -69,6 +81,13 @@ class Layers:
 
     def _load(self, at: int) -> Layer | None:
         return layer_of(self.nodes[at], self._places[at])
+
+    def called(self, at: int) -> str:
+        """An operator, and the one that adds its bias where that is another."""
+        node, place = self.nodes[at], self._places[at]
+        adder = None if node.input(2) else bias_adder(node, place)
+        both = (node,) if adder is None else (node, adder)
+        return ", ".join(f"{each.op_type} {each.label}".rstrip() for each in both)
 
     def alike(self, original: Layer, sought: Sought) -> list[int]:
         """Those whose first weights are what folding makes of the original's."""

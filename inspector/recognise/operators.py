@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from inspector.facts.model import Node
+
+BLOCKED = "com.microsoft.nchwc"
+"""Domain of what ONNX Runtime writes for one kind of processor, weights in blocks of channels."""
+
 FLOAT_TYPES = frozenset({1, 10, 11, 16})
 """ONNX's numbers of float32, float16, float64 and bfloat16."""
 
@@ -27,3 +32,8 @@ LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "
 
 FOLDS_INTO = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """Those of them that exporters and runtimes fold BatchNorms into."""
+
+
+def is_blocked(node: Node) -> bool:
+    """Whether a node holds its weights in a layout that is not looked into."""
+    return node.domain == BLOCKED
