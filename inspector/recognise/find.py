@@ -6,7 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields
 
 from inspector.facts.batchnorm import Affine, BatchNorm, FoldedEvidence, Linear, Lookalike, Norms
 from inspector.facts.model import Model, Node, Scope
@@ -109,6 +109,16 @@ def _in_order(
     return sorted((*found, *computed), key=lambda each: positions.get(each.output, 0))
 
 
+def _called(norm: BatchNorm, name: str) -> BatchNorm:
+    """The same under another name; `dataclasses.replace` takes three times as long."""
+    known = {each: getattr(norm, each) for each in _FIELDS}
+    known["name"] = name
+    return BatchNorm(**known)
+
+
+_FIELDS = tuple(each.name for each in fields(BatchNorm))
+
+
 def _named_apart(found: Sequence[BatchNorm]) -> Iterable[BatchNorm]:
     """Norms under names that are unique within their scopes.
 
@@ -132,5 +142,5 @@ def _named_apart(found: Sequence[BatchNorm]) -> Iterable[BatchNorm]:
             name = f"{base} #{again}"
         tried[scope, base] = again
         taken.add((scope, name))
-        apart.append(replace(norm, name=name))
+        apart.append(_called(norm, name))
     return apart

@@ -200,7 +200,8 @@ def _arithmetic(norm: BatchNorm, page: Page) -> None:
 
 
 def _obstacle(norm: BatchNorm, page: Page) -> None:
-    if norm.obstacle:
+    # Training mode and what is lost are shown already, and say as much.
+    if norm.obstacle and not norm.training and norm.form is not Form.RUNTIME:
         page.line((f"not foldable: {printable(norm.obstacle)}", FAINT), indent=9, hang=2)
 
 
