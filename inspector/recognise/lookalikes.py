@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from inspector.facts.batchnorm import Lookalike, Origin
 from inspector.facts.model import Node
@@ -59,41 +59,46 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
     """
     if not place.operators & _TELLING:
         return None
-    pending, seen = [value], {value}
     reductions: list[Node] = []
     centred = rooted = False
     named = ""
-    while pending and len(seen) <= _MOST:
-        node = place.producer(pending.pop(0))
-        if node is None:
-            continue
+    for node in _behind(value, place):
         if node.op_type in _NORMS and not reductions and not rooted:
-            if layer:
-                return None
             kind = other_norm(node) or _NORMS[node.op_type]
-            return kind, f"it is the tail of {node.op_type} {node.label!r}"
+            return None if layer else (kind, f"it is the tail of {node.op_type} {node.label!r}")
         if node.op_type == "BatchNormalization" and own_statistics(node, place):
             return other_norm(node) or _BY_ITSELF, f"it is the tail of {node.label!r}"
         named = named or other_norm(node)
         if node.op_type in _REDUCTIONS:
             reductions.append(node)
-        elif node.op_type not in _ELEMENTWISE or _joins(node, place):
-            continue
         if node.op_type in ROOTS and node.name.startswith(f"{layer}/" if layer else ""):
             rooted = rooted or not place.source(node.outputs[0]).is_constant
         centred = centred or _takes_mean_off(node, place)
-        fresh = [each for each in node.inputs if each and each not in seen]
-        seen.update(fresh)
-        pending += fresh
-    if not rooted and not any(each.op_type == "ReduceL2" for each in reductions):
-        return None
-    if not reductions:
+    if not reductions or not (rooted or any(e.op_type == "ReduceL2" for e in reductions)):
         return None
     kind = named or _kind(reductions, centred, place)
     if kind == BY_THE_BATCH:
         return kind, "as a BatchNorm in training mode does; the file has no statistics of it"
     names = ", ".join(dict.fromkeys(each.op_type for each in reductions))
     return kind, f"what it scales was normalised at run time ({names} of the data, and its root)"
+
+
+def _behind(value: str, place: Place) -> Iterator[Node]:
+    """What `value` comes from, the nearest first, as far as arithmetic and reductions reach."""
+    pending, seen = [value], {value}
+    while pending and len(seen) <= _MOST:
+        node = place.producer(pending.pop(0))
+        if node is None:
+            continue
+        through = node.op_type in _ELEMENTWISE and not _joins(node, place)
+        if not through and node.op_type not in _REDUCTIONS:
+            if node.op_type in _NORMS or node.op_type == "BatchNormalization":
+                yield node
+            continue
+        yield node
+        fresh = [each for each in node.inputs if each and each not in seen]
+        seen.update(fresh)
+        pending += fresh
 
 
 def _joins(node: Node, place: Place) -> bool:
