@@ -10,10 +10,10 @@ from dataclasses import fields
 
 from inspector.facts.batchnorm import Affine, BatchNorm, FoldedEvidence, Linear, Lookalike, Norms
 from inspector.facts.model import Model, Node, Scope
-from inspector.recognise.arithmetic import found_in
 from inspector.recognise.folded import Traces
 from inspector.recognise.lookalikes import disguised
 from inspector.recognise.native import is_native, native
+from inspector.recognise.operators import ARITHMETIC
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
 
@@ -64,7 +64,7 @@ def _found(model: Model) -> Norms:
                     lookalikes.append(_lookalike(node, place, *other))
             elif node.op_type == "BatchNormalizationGrad":
                 lookalikes.append(_lookalike(node, place, *_GRADIENT))
-        arithmetic = [each.thing for each in found_in(place)]
+        arithmetic = _arithmetic(place)
         computed = [each for each in arithmetic if isinstance(each, BatchNorm)]
         norms += _in_order(found, computed, place) if computed else found
         affines += [each for each in arithmetic if isinstance(each, Affine)]
@@ -107,6 +107,15 @@ def _in_order(
     """Both in the order of the file."""
     positions = {output: at for at, node in enumerate(place.nodes) for output in node.outputs}
     return sorted((*found, *computed), key=lambda each: positions.get(each.output, 0))
+
+
+def _arithmetic(place: Place) -> list[BatchNorm | Affine | Lookalike]:
+    """What the arithmetic of a place amounts to, where there is any."""
+    if not place.operators & ARITHMETIC:
+        return []
+    from inspector.recognise.arithmetic import found_in
+
+    return [each.thing for each in found_in(place)]
 
 
 def _called(norm: BatchNorm, name: str) -> BatchNorm:

@@ -18,12 +18,13 @@ from inspector.recognise.binding import Binding
 from inspector.recognise.linear import bias_adder, channels_of, is_linear
 from inspector.recognise.names import (
     is_torch_batchnorm,
+    may_witness,
     torch_folding,
     torch_numbers,
     torch_scope,
     witness_scope,
 )
-from inspector.recognise.native import is_native
+from inspector.recognise.native import NATIVE, is_native
 from inspector.recognise.operators import ACTIVATIONS, LINEAR
 from inspector.recognise.place import Place
 
@@ -42,7 +43,7 @@ class Traces:
         self.nodes = [
             node
             for node in place.nodes
-            if is_linear(node) and node.outputs and place.source(node.input(1)).is_constant
+            if is_linear(node) and node.outputs and place.is_constant(node.input(1))
         ]
 
     def found(self) -> Iterator[FoldedEvidence]:
@@ -78,6 +79,10 @@ class Traces:
             said = f"torch's exporter notes that {who} went into it"
             said += (f" by {rule}" if rule else "") + (f" ({numbers})" if numbers else "")
             return [said], scope
+        # Of most operators no name speaks of a BatchNorm, and one look at all of them tells.
+        written = "\n".join((node.name, *node.outputs, *node.inputs))
+        if not may_witness(written) and self._is_plain(node):
+            return [], ""
         names = [("its name", node.name)]
         names += [("its output's name", each) for each in node.outputs]
         names += [("its weights' name", self._name(node.input(1)))]
@@ -94,7 +99,7 @@ class Traces:
         """What a folded BatchNorm leaves, and other things may leave as well."""
         # Equal tensors may be stored once; their own names are still those of the operands.
         weight, bias = node.input(1), node.input(2)
-        number = _number(weight)
+        number = _number(weight) if weight[-1:].isdecimal() else None
         if number is not None and _number(bias) == number + 1:
             # Old exporters number everything; then other names are needed to make a difference.
             gap = number - 1 not in self._numbers and not weight.isdecimal()
@@ -109,6 +114,16 @@ class Traces:
                 "it has a bias and an activation behind it where the others of its kind have "
                 "a BatchNorm"
             )
+
+    def _is_plain(self, node: Node) -> bool:
+        """Whether an operator takes its weights and bias as they are stored, and none is added."""
+        stored = self._place.initializer
+        if stored(node.input(1)) is None:
+            return False
+        if node.input(2):
+            return stored(node.input(2)) is not None
+        behind = self._place.readers(node.outputs[0])
+        return all(each.op_type in NATIVE or each.op_type in ACTIVATIONS for each in behind)
 
     def _name(self, value: str) -> str:
         """The name under which an operand is stored; empty where it is not."""
@@ -158,6 +173,8 @@ class Traces:
         return False
 
     def _is_normalised(self, node: Node) -> bool:
+        if not self._place.operators & NATIVE:
+            return False
         return any(is_native(each) for each in self._place.readers(node.outputs[0]))
 
     def _has_bias(self, node: Node) -> bool:

@@ -88,9 +88,14 @@ def other_norm(node: Node) -> str:
     return ""
 
 
+def may_witness(text: str) -> bool:
+    """Whether there can be a `witness_scope` in a text: a search for a few letters is fast."""
+    return "atch" in text or "_bn" in text or "BnF" in text
+
+
 def witness_scope(name: str) -> str:
     """As `batchnorm_scope`, for names that nothing but a BatchNorm leaves."""
-    if "atch" not in name and "_bn" not in name and "BnF" not in name:
+    if not may_witness(name):
         return ""
     if _WITNESS.search(name) is None:
         return ""

@@ -21,6 +21,9 @@ from inspector.recognise.place import Place
 _FED = frozenset({Origin.GRAPH_INPUT, Origin.COMPUTED, Origin.ABSENT})
 
 
+NATIVE = frozenset({"BatchNormalization", "BatchNormInternal"})
+
+
 def is_native(node: Node) -> bool:
     """Whether a node is a BatchNorm by its operator.
 

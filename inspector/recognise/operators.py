@@ -13,6 +13,9 @@ FLOAT_TYPES = frozenset({1, 10, 11, 16})
 INTEGER_TYPES = frozenset(range(2, 8)) | {12, 13}
 """ONNX's numbers of the integer types."""
 
+ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sum"})
+"""Of two operands, one of them a constant, they make an affine map."""
+
 MOVES = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 """They put the same numbers elsewhere."""
 

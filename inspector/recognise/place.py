@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Graph, Node, Scope, Tensor, Value, Wiring
-from inspector.recognise.algebra import Algebra
 from inspector.recognise.binding import ABSENT, Binding, computed
 from inspector.recognise.chains import Chains, may_compute, recipe_for
+
+if TYPE_CHECKING:
+    from inspector.recognise.algebra import Algebra
 
 
 class Place:

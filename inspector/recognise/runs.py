@@ -14,10 +14,9 @@ from inspector.facts.model import Dim, Node
 from inspector.recognise.around import dims_of
 from inspector.recognise.binding import Binding
 from inspector.recognise.names import batchnorm_scope, is_torch_batchnorm, torch_scope
-from inspector.recognise.operators import FLOAT_TYPES
+from inspector.recognise.operators import ARITHMETIC, FLOAT_TYPES
 from inspector.recognise.place import Place
 
-_ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Sum"})
 _BETWEEN = frozenset({"Identity", "Cast", "Transpose"})
 _MOST_BETWEEN = 16
 
@@ -76,7 +75,7 @@ def runs(place: Place) -> Iterator[Run]:
     """The runs of one place, each as long as it gets."""
     found = {}
     for node in place.nodes:
-        if node.op_type in _ARITHMETIC and len(node.inputs) == 2 and node.is_standard:
+        if node.op_type in ARITHMETIC and len(node.inputs) == 2 and node.is_standard:
             position = _constant_operand(node, place)
             if position is not None and node.outputs and node.outputs[0]:
                 found[node.outputs[0]] = (node, position)
