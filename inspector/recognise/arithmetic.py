@@ -150,6 +150,8 @@ def lacks_bias(link: Link, place: Place) -> bool:
 
 def _maps(links: Links, place: Place) -> Iterator[Found]:
     """Affine maps, and what only looks like one."""
+    if len(links) == 1 and not links[0].layer and lacks_bias(links[0], place):
+        return  # most additions by far
     for unit in units(_without_bias(links, place)):
         first, last = unit[0], unit[-1].node
         if any(each.source.tensor is None for each in unit) and steps(unit, place.chains) is None:

@@ -24,6 +24,9 @@ _ONE_STREAM = (NEXT_TO | MOVES | ACTIVATIONS) | frozenset(
 _MOST_BETWEEN = 3
 """Operators behind which another one is no longer next to a BatchNorm."""
 
+_FURTHEST = 32
+"""Operators that are looked at for the dims of a value."""
+
 _MOST = 64
 """Operators that are seen through on one side: no network moves a value more often."""
 
@@ -124,12 +127,22 @@ def _behind(value: str, place: Place) -> tuple[Node | None, str]:
     return producer, value
 
 
-def dims_of(value: str, place: Place, within: int = 32) -> tuple[Dim, ...] | None:
+def dims_of(value: str, place: Place, within: int = _FURTHEST) -> tuple[Dim, ...] | None:
     """Dims of `value`, as they are declared or follow from the operators before it.
 
     None stands for a length that is not known, and for a rank that is not; no more than `within`
     operators are looked at.
     """
+    if value in place.dims:
+        return place.dims[value]
+    found = _dims(value, place, within)
+    if found is not None or within == _FURTHEST:
+        # What is not known for having come too far may be known from nearer by.
+        place.dims[value] = found
+    return found
+
+
+def _dims(value: str, place: Place, within: int) -> tuple[Dim, ...] | None:
     declared = place.declaration(value)
     if declared is not None and declared.dims is not None:
         return declared.dims

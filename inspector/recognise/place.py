@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from inspector.facts.batchnorm import Origin
-from inspector.facts.model import Graph, Node, Scope, Tensor, Value, Wiring
+from inspector.facts.model import Dim, Graph, Node, Scope, Tensor, Value, Wiring
 from inspector.recognise.binding import ABSENT, Binding, computed
 from inspector.recognise.chains import Chains, may_compute, recipe_for
 
@@ -53,6 +53,7 @@ class Place:
         self.outputs = frozenset(outputs)
         self.declared: Mapping[str, Value] = {}
         self.caller: tuple[Place, Mapping[str, str]] | None = None
+        self.dims: dict[str, tuple[Dim, ...] | None] = {}
         self.algebras: dict[tuple[int, bool], Algebra] = {}
         self._tensors = tensors
         self._overridable = bound.keys() & tensors.keys()
