@@ -143,9 +143,30 @@ class Place:
 
     def is_constant(self, value: str) -> bool:
         """Whether the file alone tells what `value` is."""
-        if value in self._producers and not may_compute(self._producers[value]):
-            return value in self._tensors
+        computed_here = value in self._producers and value not in self._tensors
+        if computed_here and value not in self._following:
+            return False
         return self.source(value).is_constant
+
+    @cached_property
+    def _following(self) -> set[str]:
+        """The values that nodes here compute from constants alone, told in one pass.
+
+        ONNX has every value computed before it is used; what is not is taken for no constant.
+        """
+        found: set[str] = set()
+        for node in self.nodes:
+            if not may_compute(node):
+                continue
+            deciding = self._deciding(node) if node.op_type == "CastLike" else node.inputs
+            for name in deciding:
+                if not name or name in found or name in self._tensors:
+                    continue
+                if name in self._producers or not self.source(name).is_constant:
+                    break
+            else:
+                found.update(node.outputs)
+        return found
 
     def _known(self, value: str) -> Binding | None:
         """What one of this place's own values stands for, where it is stored or was asked for."""
