@@ -91,9 +91,7 @@ def _command() -> int:
         return done.exit_code
     except Abort:
         raise KeyboardInterrupt from None
-    except (
-        Exception
-    ) as error:  # what parsers of arguments raise has no public base; the rest goes on
+    except Exception as error:  # parsers of arguments share no public base; the rest goes on
         if refused := usage_error(error):
             raise refused from error
         raise

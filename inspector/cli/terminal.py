@@ -54,7 +54,7 @@ def _spelt(text: str, stream: TextIO) -> str:
     """`text` with the signs that the stream's encoding lacks written in ASCII."""
     try:
         "→↔…×".encode(stream.encoding or "utf-8")
-    except (UnicodeEncodeError, LookupError):
+    except (UnicodeEncodeError, LookupError):  # it takes none of these signs: plain ones do
         for sign, plain in (("→", "->"), ("↔", "<->"), ("…", "..."), ("×", "x")):
             text = text.replace(sign, plain)
     return text

@@ -99,8 +99,7 @@ class Runner:
                 options,
                 providers=["CPUExecutionProvider"],
             )
-        # ONNX Runtime's exceptions share no base below Exception.
-        except Exception as error:
+        except Exception as error:  # ONNX Runtime's exceptions share no base below this
             raise RunError(
                 f"ONNX Runtime does not load it: {_first_line(error)}", where=name
             ) from error
@@ -124,8 +123,7 @@ class Runner:
     def _run(self, feeds: Feeds) -> dict[str, Array]:
         try:
             values = self._session.run(self._outputs, dict(feeds))
-        # As above: no common base.
-        except Exception as error:
+        except Exception as error:  # as above: no common base
             raise RunError(
                 f"ONNX Runtime fails while running it: {_first_line(error)}", where=self.name
             ) from error

@@ -36,8 +36,7 @@ def require(extra: str) -> None:
 def _installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    # ValueError: a module without a spec lies in sys.modules, as under some test runners.
-    except (ImportError, ValueError):
+    except (ImportError, ValueError):  # a module without a spec, as under some test runners
         return False
 
 

@@ -135,8 +135,7 @@ def _load(path: Path) -> Any:
     try:
         with quiet():
             return keras.models.load_model(path, compile=False)
-    # Keras raises whatever its parts raise: OSError, ValueError, TypeError, KeyError, zipfile's.
-    except Exception as error:
+    except Exception as error:  # whatever Keras' parts raise: OSError, KeyError, zipfile's own
         raise UnreadableError(
             f"Keras does not load it: {source.described(error)}",
             where=str(path),
@@ -181,8 +180,7 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except InspectorError:
         raise
-    # The model's own code, TensorFlow and tf2onnx keep to no base below Exception.
-    except Exception as error:
+    except Exception as error:  # the model's own code, TensorFlow and tf2onnx share no base
         raise UnreadableError(
             f"the export fails: {source.described(error)}",
             where=name,

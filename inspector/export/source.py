@@ -131,8 +131,7 @@ def _load(source: Source) -> ModuleType:
         if source.file is None:
             return importlib.import_module(source.module)
         return _load_file(source.file)
-    # Whatever the user's file raises while it is imported, SystemExit of a script included.
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # whatever a user's file raises while imported
         raise _import_failed(source, error) from error
 
 
@@ -200,8 +199,7 @@ def _model(source: Source, value: object, wanted: Callable[[object], bool], kind
         )
     try:
         result = value()
-    # Whatever the user's code raises.
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UnreadableError(
             f"{source.attribute}() raised {described(error)}",
             where=source.text,

@@ -97,8 +97,7 @@ def _run(
         batches = tuple(feed.make(inputs, size, other=other, positive=positive) for size in sizes)
         try:
             return batches, tuple(tuple(run(batch)) for batch in batches)
-        # Whatever a model's code raises on an image too small for it.
-        except Exception:
+        except Exception:  # whatever a model's code raises on an image too small for it
             if not free or other == _OTHER_SIZES[-1]:
                 raise
     raise AssertionError("unreachable: the last size returns or raises")

@@ -25,7 +25,7 @@ def name_archive(path: Path) -> tuple[str, str]:
     """
     try:
         names = _names(path)
-    except (OSError, UnreadableError):
+    except (OSError, UnreadableError):  # gone or cut off: what its head says has to do
         names = ()
     except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, NotImplementedError):
         return "a zip archive, cut off or damaged", "copy or download it again"

@@ -47,8 +47,7 @@ class ReferenceEvaluation:
                 found = evaluator.run(None, fed)
         except UnreadableError:
             raise
-        # Operators raise what they like on inputs that they are not made for.
-        except Exception as error:
+        except Exception as error:  # operators raise what they like on inputs not made for them
             raise _cannot(node, f"{type(error).__name__}: {error}") from error
         arrays = [np.asarray(each) for each in found]
         if any(each.dtype.hasobject or each.dtype.kind in "SU" for each in arrays):

@@ -135,7 +135,7 @@ def _missing(path: Path) -> UnreadableError:
     hint = "check the path"
     try:
         target = os.readlink(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # it is no link
         return UnreadableError("no such file", where=str(path), hint=hint)
     if ".git/annex/objects" in Path(target).as_posix():
         hint = "run `git annex get` in its repository"

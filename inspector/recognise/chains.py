@@ -163,6 +163,7 @@ class Chains:
         """Refuse what would take too much time or memory, before it is computed."""
         try:
             size = _MOST[node.op_type](node, arrays)
+        # What the file gives as a shape may be NaN, text, or not there at all.
         except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise UnreadableError(
                 f"{node.op_type} {node.label!r} cannot be computed: its inputs make no sense"
