@@ -14,6 +14,7 @@ from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Model, Node, Tensor
 from inspector.recognise.binding import Binding, Recipe, computed, told
+from inspector.recognise.operators import FLOAT_TYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -193,12 +194,8 @@ def _passed_on(recipe: Recipe, inputs: Sequence[Binding | None]) -> Binding | No
     first = inputs[0] if inputs else None
     if recipe.node.op_type != "Cast" or first is None or first.tensor is None:
         return None
-    same = _CAST_TO.get(recipe.node.int_attribute("to", 0)) == first.tensor.dtype
+    same = FLOAT_TYPES.get(recipe.node.int_attribute("to", 0)) == first.tensor.dtype
     return first if same else None
-
-
-_CAST_TO = {1: "float32", 10: "float16", 11: "float64"}
-"""Of ONNX's element types those that parameters have, by their numbers."""
 
 
 def recipe_for(node: Node, inputs: Sequence[Binding | None], opset: int, value: str) -> Binding:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from inspector.facts.model import Node
 
 BLOCKED = "com.microsoft.nchwc"
 """Domain of what ONNX Runtime writes for one kind of processor, weights in blocks of channels."""
 
-FLOAT_TYPES = frozenset({1, 10, 11, 16})
-"""ONNX's numbers of float32, float16, float64 and bfloat16."""
+FLOAT_TYPES: Mapping[int, str] = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+"""The types that parameters have, by ONNX's numbers of them."""
 
 INTEGER_TYPES = frozenset(range(2, 8)) | {12, 13}
 """ONNX's numbers of the integer types."""
