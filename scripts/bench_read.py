@@ -238,6 +238,8 @@ def run(command: Sequence[str]) -> tuple[float, float, int]:
     quiet = [(os.POSIX_SPAWN_OPEN, at, os.devnull, os.O_RDWR, 0) for at in (0, 1, 2)]
     # `python -m inspector` has to find this checkout whatever the folder it is started from.
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # An installed package is compiled, as those that it is compared with are.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
     process = os.posix_spawn(command[0], command, environment, file_actions=quiet)
     _, status, used = os.wait4(process, 0)

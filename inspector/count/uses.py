@@ -44,12 +44,16 @@ class Uses:
             Arguments of functions that this tensor was followed into: none is entered twice.
         """
         users = self._users.get(value, ())
-        if len(users) == 1 and value not in self._outputs:
-            # Most tensors by far have one use that says it all.
+        if len(users) == 1 and value not in self._outputs and not self._functions:
+            # Most tensors by far have one use, and that says it all.
             node, position = users[0]
-            use = fixed_use(node.op_type, position)
-            if use is not None and (as_numbers or tensor.is_float) and not self._functions:
+            numbers = as_numbers or tensor.is_float
+            use = fixed_use(node.op_type, position) if numbers else None
+            if use is not None:
                 return (use,)
+            if not passes_on(node, position):
+                behind = self._behind(node, position)
+                return (use_of(node, position, tensor, behind=behind, as_numbers=numbers),)
         entered = set() if entered is None else entered
         found: list[Use] = []
         pending, seen = [(value, as_numbers or tensor.is_float)], {value}

@@ -255,40 +255,6 @@ class FoldedEvidence:
     batchnorm: str = ""
 
 
-class Fate(StrEnum):
-    """What became of a BatchNorm on the way from one model to another."""
-
-    KEPT = "kept"
-    ARITHMETIC = "arithmetic"
-    FOLDED = "folded"
-    UNTOLD = "cannot be told"
-    MISSING = "not found"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traced:
-    """What became of one BatchNorm of a reference model.
-
-    Attributes
-    ----------
-    name, scope
-        In the reference.
-    where
-        The node, arithmetic or weights in the model that it is found in.
-    error, allowed
-        The largest difference to what its parameters say, and how much rounding explains; both
-        relative to the numbers that went in. None where nothing was compared.
-    """
-
-    name: str
-    scope: Scope
-    fate: Fate
-    where: str = ""
-    error: float | None = None
-    allowed: float | None = None
-    detail: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
     """How many operators that BatchNorms are folded into there are, and how many have a bias."""

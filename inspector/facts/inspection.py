@@ -13,7 +13,6 @@ from inspector.facts.batchnorm import (
     FoldedEvidence,
     Linear,
     Lookalike,
-    Traced,
 )
 from inspector.facts.count import Count
 from inspector.facts.fact import fact
@@ -21,6 +20,7 @@ from inspector.facts.model import Value
 
 if TYPE_CHECKING:
     from inspector.facts.manifest import Manifest
+    from inspector.facts.traced import Traced
 
 
 @fact(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from inspector.errors import UnreadableError
 from inspector.facts.model import (
@@ -34,6 +34,8 @@ from inspector.read.protos import (
 )
 from inspector.read.strings import text, texts
 from inspector.read.weights import ProtoWeights
+
+T = TypeVar("T")
 
 MOST_GRAPHS = 10_000
 """Subgraphs of one file; an empty one takes it two bytes, and us a dozen objects."""
@@ -258,6 +260,14 @@ class Values(Mapping[str, Value]):
 
     def __getitem__(self, name: str) -> Value:
         return self._values[name]
+
+    @overload
+    def get(self, key: str, /) -> Value | None: ...
+    @overload
+    def get(self, key: str, /, default: Value | T) -> Value | T: ...
+    def get(self, key: str, /, default: object = None) -> object:
+        """As every mapping has it, but without an exception for each name that is not there."""
+        return self._values.get(key, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from inspector.read.protos import ModelProto, SparseTensorProto, TensorProto
 from inspector.read.strings import text
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 DENSE_LIMIT = 2**24
@@ -69,7 +71,7 @@ class ProtoWeights:
         self._kept.append(values)
         return Tensor(
             name=name,
-            dtype=values.dtype.name,
+            dtype=_name_of(values.dtype),
             dims=values.shape,
             storage=Storage.NOWHERE,
             key=-len(self._kept),
@@ -115,9 +117,16 @@ class ProtoWeights:
 
     def _dense_values(self, stored: TensorProto) -> NDArray[Any]:
         if not is_outside(stored):
-            return _values(stored, stored.raw_data if stored.HasField("raw_data") else None)
+            raw = stored.raw_data
+            return _values(stored, raw if raw or stored.HasField("raw_data") else None)
         data = self.data.plain_bytes(stored)
         return _values(stored if data is not None else self.data.filled(stored), data)
+
+
+@lru_cache(maxsize=64)
+def _name_of(dtype: np.dtype[Any]) -> str:
+    """Its name, which numpy puts together at each time."""
+    return dtype.name
 
 
 def _values(stored: TensorProto, data: bytes | None) -> NDArray[Any]:

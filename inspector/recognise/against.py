@@ -13,8 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from inspector.facts.batchnorm import Affine, BatchNorm, Fate, Form, Norms, Traced
+from inspector.facts.batchnorm import Affine, BatchNorm, Form, Norms
 from inspector.facts.model import Model, Node, Scope
+from inspector.facts.traced import Fate, Traced
 from inspector.recognise.folding import (
     EPSILONS,
     ROUNDINGS,
@@ -24,7 +25,8 @@ from inspector.recognise.folding import (
     composed,
     same_map,
 )
-from inspector.recognise.linear import layer_of, linear_before
+from inspector.recognise.layers import layer_of
+from inspector.recognise.linear import linear_before
 from inspector.recognise.operators import LINEAR, is_blocked
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places

@@ -194,6 +194,8 @@ class Algebra:
 
 def added(left: Sum, right: Sum) -> Sum | None:
     """Left + right."""
+    if not left or not right:
+        return right or left
     total = dict(left)
     for product, factor in right.items():
         total[product] = total.get(product, 0.0) + factor
@@ -203,6 +205,10 @@ def added(left: Sum, right: Sum) -> Sum | None:
 
 def multiplied(left: Sum, right: Sum) -> Sum | None:
     """Left · right."""
+    if len(left) == 1 and len(right) == 1:  # most by far
+        ((one, factor),), ((other, by),) = left.items(), right.items()
+        both = factor * by
+        return {_times(one, other): both} if both else {}
     total: dict[Product, float] = {}
     for one, factor in left.items():
         for other, by in right.items():
@@ -228,6 +234,8 @@ def without(product: Product, divisor: Product) -> Product | None:
 
 
 def _times(one: Product, other: Product) -> Product:
+    if not one or not other:
+        return one or other
     exponents = dict(one)
     for atom, exponent in other:
         exponents[atom] = exponents.get(atom, 0) + exponent

@@ -218,7 +218,7 @@ def recipe_for(node: Node, inputs: Sequence[Binding | None], opset: int, value: 
 
 def may_compute(node: Node) -> bool:
     """Whether this operator is computed where all its inputs are constants."""
-    return node.op_type in _MOST and node.is_standard
+    return node.op_type in COMPUTABLE and node.is_standard
 
 
 def _unknown(reason: str) -> Binding:
@@ -228,6 +228,8 @@ def _unknown(reason: str) -> Binding:
 def _broadcast(node: Node, arrays: Arrays) -> int:
     """Elements of the shape that all inputs broadcast to, or more, for each of the inputs."""
     shapes = [each.shape for each in arrays if each is not None]
+    if len(shapes) == 1:
+        return prod(shapes[0])
     rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(each)) + each for each in shapes]
     one = prod(map(max, zip(*padded, strict=True))) if padded else 0
@@ -282,4 +284,7 @@ _MOST: Mapping[str, Callable[[Node, Arrays], int]] = {
     "Shape": _few,
     "Size": _few,
 }
-"""How many elements each operator may give, or more; there is none to compute that has no entry."""
+"""How many elements each operator may give, or more."""
+
+COMPUTABLE = frozenset(_MOST)
+"""Operators that are computed where all their inputs are constants."""

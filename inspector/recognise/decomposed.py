@@ -27,6 +27,7 @@ from inspector.recognise.algebra import (
     without,
 )
 from inspector.recognise.binding import Binding, Recipe
+from inspector.recognise.parts import Parts
 from inspector.recognise.runs import Link
 
 LONGEST = 6
@@ -34,28 +35,6 @@ LONGEST = 6
 
 _LARGE = 0.05
 """More than any framework's epsilon."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The parameters of a BatchNorm that was found in arithmetic."""
-
-    scale: Parameter
-    bias: Parameter
-    mean: Parameter
-    var: Parameter
-    epsilon: float
-    remarks: tuple[str, ...]
-
-
-def has_root(links: Sequence[Link]) -> bool:
-    """Whether a run scales by what is computed through a root, without which nothing is told."""
-    return any(
-        each.source.recipe is not None
-        and each.source.recipe.rooted
-        and each.op_type in ("Mul", "Div")
-        for each in links
-    )
 
 
 def lines(links: Sequence[Link], algebra: Algebra) -> Iterator[tuple[Sum, Sum]]:

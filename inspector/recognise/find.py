@@ -12,7 +12,7 @@ from inspector.facts.batchnorm import Affine, BatchNorm, FoldedEvidence, Linear,
 from inspector.facts.model import Model, Node, Scope
 from inspector.recognise.folded import Traces
 from inspector.recognise.lookalikes import disguised
-from inspector.recognise.native import is_native, native
+from inspector.recognise.native import NATIVE, is_native, native
 from inspector.recognise.operators import ARITHMETIC
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
@@ -56,13 +56,15 @@ def _found(model: Model) -> Norms:
     for place in places(model):
         found = []
         for node in place.nodes:
+            if node.op_type not in _NORMS:
+                continue
             if is_native(node):
                 other = disguised(node, place)
                 if other is None:
                     found.append(native(node, place))
                 else:
                     lookalikes.append(_lookalike(node, place, *other))
-            elif node.op_type == "BatchNormalizationGrad":
+            elif node.op_type == _GRAD:
                 lookalikes.append(_lookalike(node, place, *_GRADIENT))
         arithmetic = _arithmetic(place)
         computed = [each for each in arithmetic if isinstance(each, BatchNorm)]
@@ -81,6 +83,8 @@ def _found(model: Model) -> Norms:
     )
 
 
+_GRAD = "BatchNormalizationGrad"
+_NORMS = NATIVE | {_GRAD}
 _GRADIENT = "gradient of a BatchNorm", "this is a training graph"
 
 
@@ -115,7 +119,7 @@ def _arithmetic(place: Place) -> list[BatchNorm | Affine | Lookalike]:
         return []
     from inspector.recognise.arithmetic import found_in
 
-    return [each.thing for each in found_in(place)]
+    return list(found_in(place))
 
 
 def _called(norm: BatchNorm, name: str) -> BatchNorm:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from inspector.facts.batchnorm import BatchNorm
 from inspector.facts.model import Model, Node
 from inspector.recognise.folded import Traces
-from inspector.recognise.linear import Layer, bias_adder, layer_of
+from inspector.recognise.layers import Layer, layer_of
+from inspector.recognise.linear import bias_adder
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
 from inspector.recognise.values import Vector

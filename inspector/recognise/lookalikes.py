@@ -34,7 +34,6 @@ _ELEMENTWISE = frozenset(
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
 _REDUCTIONS = _MEANS | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
 _TELLING = _REDUCTIONS | _NORMS.keys() | {"BatchNormalization"}
-"""Operators without which nothing is normalised at run time."""
 
 _MOST_MOVES = 8
 _MOST = 32
@@ -47,6 +46,11 @@ _INTEGER_PRODUCTS = frozenset(
 _ROUNDS = frozenset({"Round", "Floor", "Ceil", "Trunc"})
 
 
+def may_normalise(place: Place) -> bool:
+    """Whether there is an operator without which nothing is normalised at run time."""
+    return not place.operators.isdisjoint(_TELLING)
+
+
 def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | None:
     """The normalisation that `value` comes out of, and by what that is known.
 
@@ -57,7 +61,7 @@ def normalised(value: str, place: Place, layer: str = "") -> tuple[str, str] | N
     layer
         Only of this layer, by the names of what takes the root.
     """
-    if not place.operators & _TELLING:
+    if not may_normalise(place):
         return None
     reductions: list[Node] = []
     centred = rooted = False

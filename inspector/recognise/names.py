@@ -51,9 +51,7 @@ def batchnorm_scope(name: str) -> str:
 
     Of several layers one within the other the innermost counts.
     """
-    low = name.lower()
-    # Most names name none, and a search for a few letters is fast.
-    if "norm" not in low and "bn" not in low:
+    if not may_name(name):
         return ""
     if ";" in name:
         # TensorFlow Lite puts the names of all operators that became one behind each other.
@@ -70,6 +68,12 @@ def batchnorm_scope(name: str) -> str:
             return name[:end]
         end = begin - 1
     return name[:operation]
+
+
+def may_name(text: str) -> bool:
+    """Whether there can be a `batchnorm_scope` in a text: a search for a few letters is fast."""
+    low = text.lower()
+    return "norm" in low or "bn" in low
 
 
 def other_norm(node: Node) -> str:

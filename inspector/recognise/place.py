@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 from inspector.facts.batchnorm import Origin
 from inspector.facts.model import Dim, Graph, Node, Scope, Tensor, Value, Wiring
 from inspector.recognise.binding import ABSENT, Binding, computed
-from inspector.recognise.chains import Chains, may_compute, recipe_for
+from inspector.recognise.chains import COMPUTABLE, Chains, may_compute, recipe_for
 
 if TYPE_CHECKING:
     from inspector.recognise.algebra import Algebra
+
+
+_DIMS_ALONE = frozenset({"Shape", "Size"})
+"""Operators that read no numbers."""
 
 
 class Place:
@@ -62,6 +66,7 @@ class Place:
         self._producers = wiring.producers
         self.chains = chains
         self._sources: dict[str, Binding] = {}
+        self._is_followed = False
         self._consumers: dict[str, Sequence[Node]] = {}
         self._readers: dict[str, Sequence[Node]] = {}
         self._capturing: dict[str, list[Node]] = {}
@@ -71,7 +76,7 @@ class Place:
 
     def declaration(self, value: str) -> Value | None:
         """What the graph that `value` belongs to declares of it."""
-        home = self._home(value)
+        home = self if value in self._producers else self._home(value)
         return None if home is None else home.declared.get(value)
 
     @cached_property
@@ -88,8 +93,11 @@ class Place:
         """The nodes of this scope that read `value`, themselves or in their subgraphs."""
         if value in self._consumers:
             return self._consumers[value]
+        used = self.wiring.users.get(value, ())
+        if len(used) == 1 and not self._capturing:
+            return (used[0][0],)  # most values by far
         found: list[Node] = []
-        for node, _ in self.wiring.users.get(value, ()):
+        for node, _ in used:
             if not found or found[-1] is not node:
                 found.append(node)
         if self._capturing:
@@ -100,14 +108,16 @@ class Place:
 
     def readers(self, value: str) -> Sequence[Node]:
         """The consumers of `value` that read its numbers, and not its dims alone."""
-        if value not in self._readers:
-            self._readers[value] = [
-                each for each in self.consumers(value) if each.op_type not in ("Shape", "Size")
-            ]
-        return self._readers[value]
+        found = self._readers.get(value)
+        if found is None:
+            found = [each for each in self.consumers(value) if each.op_type not in _DIMS_ALONE]
+            self._readers[value] = found
+        return found
 
     def producer(self, value: str) -> Node | None:
         """The node that computes `value`, in this scope or one around it."""
+        if value in self._producers:
+            return self._producers[value]
         home = self._home(value)
         return home._producers.get(value) if home is not None else None
 
@@ -136,37 +146,52 @@ class Place:
             return found
         if not value:
             return ABSENT
-        home = self._home(value)
+        home = self if value in self._tensors else self._home(value)
         if home is None:
             return Binding(origin=Origin.ABSENT, tensor=None, reason=f"nothing computes {value!r}")
         return home._known(value) or home._traced(value)
 
     def is_constant(self, value: str) -> bool:
         """Whether the file alone tells what `value` is."""
-        computed_here = value in self._producers and value not in self._tensors
-        if computed_here and value not in self._following:
-            return False
-        return self.source(value).is_constant
+        found = self._sources.get(value)
+        if found is None and value in self._producers and value not in self._tensors:
+            if self._is_followed:
+                return False
+            self._follow()
+            found = self._sources.get(value)
+            if found is None:
+                return False
+        if found is None:
+            found = self.source(value)
+        return found.tensor is not None or found.recipe is not None
 
-    @cached_property
-    def _following(self) -> set[str]:
-        """The values that nodes here compute from constants alone, told in one pass.
+    def _follow(self) -> None:
+        """Trace what nodes here compute from constants alone, in one pass.
 
         ONNX has every value computed before it is used; what is not is taken for no constant.
         """
-        found: set[str] = set()
+        self._is_followed = True
+        sources, producers, tensors = self._sources, self._producers, self._tensors
+        opset = self.opset
         for node in self.nodes:
-            if not may_compute(node):
+            if node.op_type not in COMPUTABLE or not node.is_standard:
                 continue
-            deciding = self._deciding(node) if node.op_type == "CastLike" else node.inputs
-            for name in deciding:
-                if not name or name in found or name in self._tensors:
-                    continue
-                if name in self._producers or not self.source(name).is_constant:
+            inputs: list[Binding | None] = []
+            for name in self._deciding(node) if node.op_type == "CastLike" else node.inputs:
+                known = sources.get(name) if name else None
+                if name and known is None:
+                    if name in producers and name not in tensors:
+                        break
+                    known = self.source(name)
+                if known is not None and known.tensor is None and known.recipe is None:
                     break
+                inputs.append(known)
             else:
-                found.update(node.outputs)
-        return found
+                inputs += [self._type_of(each) for each in node.inputs[len(inputs) :]]
+                for output in node.outputs:
+                    if output and output not in sources and producers[output] is node:
+                        known = self._known(output) if output in tensors else None
+                        sources[output] = known or recipe_for(node, inputs, opset, output)
 
     def _known(self, value: str) -> Binding | None:
         """What one of this place's own values stands for, where it is stored or was asked for."""

@@ -13,7 +13,7 @@ from inspector.facts.fact import fact
 from inspector.facts.model import Dim, Node
 from inspector.recognise.around import dims_of
 from inspector.recognise.binding import Binding
-from inspector.recognise.names import batchnorm_scope, is_torch_batchnorm, torch_scope
+from inspector.recognise.names import batchnorm_scope, is_torch_batchnorm, may_name, torch_scope
 from inspector.recognise.operators import ARITHMETIC, FLOAT_TYPES
 from inspector.recognise.place import Place
 
@@ -33,7 +33,7 @@ class Link:
         Its operands: what flows, and the constant.
     source
         What the constant stands for, with nothing computed.
-    dims
+    dims, elements
         Of the constant.
     reversed
         Whether the constant is the first operand.
@@ -52,27 +52,16 @@ class Link:
     value: str
     source: Binding
     dims: tuple[int, ...]
+    elements: int
     reversed: bool
     axis: int | None
     perm: tuple[int, ...] | None
     told: str
     layer: str
 
-    @property
-    def elements(self) -> int:
-        return prod(self.dims)
 
-
-@fact(frozen=True, slots=True, kw_only=True)
-class Run:
-    """Links in the order in which the data flows through them."""
-
-    place: Place
-    links: tuple[Link, ...]
-
-
-def runs(place: Place) -> Iterator[Run]:
-    """The runs of one place, each as long as it gets."""
+def runs(place: Place) -> Iterator[Sequence[Link]]:
+    """The runs of one place, each as long as it gets, in the order in which the data flows."""
     found = {}
     for node in place.nodes:
         if node.op_type in ARITHMETIC and len(node.inputs) == 2 and node.is_standard:
@@ -85,8 +74,10 @@ def runs(place: Place) -> Iterator[Run]:
     for output, (node, position) in found.items():
         before[output] = _predecessor(node.input(1 - position), place, found)
     follower = {each[0]: output for output, each in before.items() if each[0]}
-    for output in found:
+    for output, (node, position) in found.items():
         if not before[output][0]:
+            if output not in follower and _is_number(node, position, place):
+                continue
             links, perm = [], None
             name: str | None = output
             while name is not None:
@@ -94,7 +85,26 @@ def runs(place: Place) -> Iterator[Run]:
                 perm = moved if perm is None else _composed(perm, moved)
                 links.append(_link(*found[name], place, perm))
                 name = follower.get(name)
-            yield from _unbroken(place, links)
+            yield from _unbroken(links)
+
+
+def _is_number(node: Node, position: int, place: Place) -> bool:
+    """Whether a run of this one link is the plain number of anything: most runs by far."""
+    value = node.inputs[position]
+    source = place.source(value)
+    if source.tensor is None or source.tensor.elements != 1:
+        return False
+    if _evidence(node, value, source)[1]:
+        return False
+    dims = dims_of(node.inputs[1 - position], place) if source.tensor.dims else None
+    return one_channel(dims) is None
+
+
+def one_channel(dims: Sequence[Dim] | None) -> int | None:
+    """The axis that a single channel of such data lies on, if there may be one."""
+    if dims is None or len(dims) < 2:
+        return None
+    return next((at for at in (1, len(dims) - 1) if dims[at] == 1), None)
 
 
 def _constant_operand(node: Node, place: Place) -> int | None:
@@ -114,7 +124,7 @@ def _constant_operand(node: Node, place: Place) -> int | None:
 
 def _at_most_one_axis(dims: Sequence[int]) -> bool:
     """Whether a tensor is a vector however many axes it is written with."""
-    return prod(dims) == max(dims, default=1)
+    return len(dims) < 2 or prod(dims) == max(dims)
 
 
 def _predecessor(
@@ -123,12 +133,14 @@ def _predecessor(
     """The link that `value` comes from, if there is one, and how its axes were moved since."""
     perm: tuple[int, ...] | None = None
     for _ in range(_MOST_BETWEEN):
+        node = place.producer(value)
+        if node is None or not (value in found or node.op_type in _BETWEEN):
+            return "", None
         if not place.is_local(value) or value in place.outputs or len(place.readers(value)) != 1:
             return "", None
         if value in found:
             return value, perm
-        node = place.producer(value)
-        if node is None or node.op_type not in _BETWEEN or not node.is_standard:
+        if not node.is_standard:
             return "", None
         if node.op_type == "Cast" and node.int_attribute("to", 0) not in FLOAT_TYPES:
             return "", None
@@ -157,8 +169,8 @@ def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None)
     dims = _dims_of_vector(source, place)
     if dims is None:
         return None
-    axis = None
-    if prod(dims) > 1:
+    axis, elements = None, prod(dims)
+    if elements > 1:
         axis = _axis(node, dims, place.opset)
         if perm is not None and -len(perm) <= axis < len(perm):
             axis = perm[axis] - len(perm)
@@ -170,6 +182,7 @@ def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None)
         value=value,
         source=source,
         dims=dims,
+        elements=elements,
         reversed=position == 0,
         axis=axis,
         perm=perm,
@@ -189,11 +202,12 @@ def _dims_of_vector(source: Binding, place: Place) -> tuple[int, ...] | None:
 
 def _evidence(node: Node, value: str, source: Binding) -> tuple[str, str]:
     """What tells that a node was part of a BatchNorm, in words, and that layer's name."""
-    if is_torch_batchnorm(node):
+    if node.metadata and is_torch_batchnorm(node):
         scope = torch_scope(node) or node.label
         return f"the note of torch's exporter on {scope!r}", scope
     stored = source.tensor.name if source.tensor is not None else ""
-    for name in (node.name, *node.outputs, value, stored):
+    names = (node.name, *node.outputs, value, stored)
+    for name in names if may_name("\n".join(names)) else ():
         if scope := batchnorm_scope(name):
             return f"the name {name!r}", scope
     return "", ""
@@ -201,7 +215,7 @@ def _evidence(node: Node, value: str, source: Binding) -> tuple[str, str]:
 
 def _axis(node: Node, dims: tuple[int, ...], opset: int) -> int:
     """The axis of the data that a constant's one long axis lies on."""
-    at = max(range(len(dims)), key=lambda each: dims[each])
+    at = dims.index(max(dims))
     if opset < 7 and "axis" in node.attributes:
         # Before opset 7 the constant could be laid on any axis
         # (https://onnx.ai/onnx/operators/onnx__Mul.html, version 6).
@@ -209,45 +223,17 @@ def _axis(node: Node, dims: tuple[int, ...], opset: int) -> int:
     return at - len(dims)
 
 
-def channel_axis(run: Sequence[Link], place: Place) -> int | None:
-    """The axis of the channels, counted from the first where the rank is known.
-
-    None where it is an axis that no layer has its channels on: neither the second nor the last.
-    """
-    axis = written_axis(run)
-    dims = dims_of(run[0].data, place)
-    if axis is None:
-        return _axis_of_one(run, dims)
-    ranks = {len(each) for each in (dims, run[0].perm) if each is not None}
-    if not ranks:
-        return axis
-    rank = ranks.pop()
-    axis = axis if axis >= 0 else axis + rank
-    # Two ranks for one value are damage.
-    return axis if not ranks and 0 <= axis < rank and axis in (1, rank - 1) else None
+def has_root(links: Sequence[Link]) -> bool:
+    """Whether a run scales by what is computed through a root, without which nothing is told."""
+    return any(
+        each.source.recipe is not None
+        and each.source.recipe.rooted
+        and each.op_type in ("Mul", "Div")
+        for each in links
+    )
 
 
-def written_axis(run: Sequence[Link]) -> int | None:
-    """The axis that the constants lie on, of the data that enters the first link."""
-    axis = next((each.axis for each in run if each.axis is not None), None)
-    perm = run[0].perm
-    if axis is None or perm is None or not -len(perm) <= axis < len(perm):
-        return axis
-    return perm.index(axis % len(perm)) - len(perm)
-
-
-def _axis_of_one(run: Sequence[Link], dims: Sequence[Dim] | None) -> int | None:
-    """The axis of a single channel, if a map of single numbers lies on one.
-
-    A number without axes is one for the whole tensor, whatever its dims.
-    """
-    written = all(each.dims for each in run)
-    if dims is None or len(dims) < 2 or not written:
-        return None
-    return next((at for at in (1, len(dims) - 1) if dims[at] == 1), None)
-
-
-def _unbroken(place: Place, links: Sequence[Link | None]) -> Iterator[Run]:
+def _unbroken(links: Sequence[Link | None]) -> Iterator[Sequence[Link]]:
     """The parts of a run whose constants are vectors of one length along one axis."""
     part: list[Link] = []
     size, axis = 1, None
@@ -255,7 +241,7 @@ def _unbroken(place: Place, links: Sequence[Link | None]) -> Iterator[Run]:
         other = link is not None and link.axis is not None and axis is not None
         if link is None or (other and (link.elements, link.axis) != (size, axis)):
             if part:
-                yield Run(place=place, links=tuple(part))
+                yield part
             part, size, axis = [], 1, None
         if link is not None:
             if link.axis is not None:

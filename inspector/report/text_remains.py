@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from inspector.facts.batchnorm import Confidence, Fate, Form, Traced
+from inspector.facts.batchnorm import Confidence, Form
 from inspector.facts.inspection import InspectedAffine, Inspection, Reference
+from inspector.facts.traced import Fate, Traced
 from inspector.report.page import BAD, DOUBT, FAINT, GOOD, NAME, Page, Span
 from inspector.report.words import listed, many, number, printable, span
 

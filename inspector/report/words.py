@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from math import copysign
+from typing import TYPE_CHECKING
 
 from inspector.errors import escaped
-from inspector.facts.batchnorm import Range
+
+if TYPE_CHECKING:
+    from inspector.facts.batchnorm import Range
 
 LONGEST = 1000
 """Characters that a name is shown with at most; no exporter writes names of half that length."""

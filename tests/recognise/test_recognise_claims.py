@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx_text import parsed
 
-from inspector.facts.batchnorm import Affine, BatchNorm, Confidence, Fate, Form, Norms, Origin
+from inspector.facts.batchnorm import Affine, BatchNorm, Confidence, Form, Norms, Origin
 from inspector.facts.model import Model
+from inspector.facts.traced import Fate
 from inspector.flows import inspect_file
 from inspector.read.open import open_model
 from inspector.recognise import find_batchnorms, load_affine, load_values

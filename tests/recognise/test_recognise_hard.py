@@ -21,7 +21,8 @@ from onnx_text import FEW, parsed
 
 import inspector
 from inspector.errors import UnreadableError
-from inspector.facts.batchnorm import Certainty, Fate, Form, Norms, Traced
+from inspector.facts.batchnorm import Certainty, Form, Norms
+from inspector.facts.traced import Fate, Traced
 from inspector.flows import inspect_file
 from inspector.read.open import open_model
 from inspector.recognise import find_batchnorms

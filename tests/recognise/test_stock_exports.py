@@ -25,8 +25,9 @@ import pytest
 from onnx import numpy_helper
 
 from inspector.export import export_keras, export_torch, source
-from inspector.facts.batchnorm import Fate, Form
+from inspector.facts.batchnorm import Form
 from inspector.facts.inspection import Inspection
+from inspector.facts.traced import Fate
 from inspector.flows import inspect_file
 from inspector.read.open import open_model
 from inspector.recognise import find_batchnorms, load_values
