@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from inspector.facts.inspection import Inspection, Reference
     from inspector.facts.manifest import Manifest
     from inspector.facts.model import Model
+    from inspector.facts.summary import Summary
 
 Path: TypeAlias = str | os.PathLike[str]
 Progress: TypeAlias = Callable[[str], None]
@@ -75,6 +76,33 @@ def inspect_file(
         linear=norms.linear,
         reference=None if against is None else _traced(model, norms, against, external_dirs),
     )
+
+
+def summarise_file(path: Path, *, external_dirs: Sequence[Path] = ()) -> Summary:
+    """The layers of a model, as each framework's own summary would list them.
+
+    Parameters
+    ----------
+    path
+        An ONNX file.
+    external_dirs
+        Folders in which data files may lie beside the model's own.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        It is no readable ONNX model.
+    """
+    model = _opened(path, external_dirs)
+    from inspector.count import count_parameters, summarise
+    from inspector.read.shapes import with_inferred_shapes
+    from inspector.recognise import find_batchnorms
+
+    norms = find_batchnorms(model)
+    manifest, notes = _manifest(model)
+    count = count_parameters(model, norms, manifest)
+    notes = (*notes, *_remarks(model))
+    return summarise(with_inferred_shapes(model), norms, count, manifest, notes=notes)
 
 
 def _traced(model: Model, norms: Norms, against: Path, external_dirs: Sequence[Path]) -> Reference:

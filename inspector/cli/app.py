@@ -45,6 +45,24 @@ class Format(StrEnum):
     json = "json"
 
 
+class TableFormat(StrEnum):
+    """Formats of a table."""
+
+    text = "text"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+
+
+class Style(StrEnum):
+    """Whose summary a table looks like."""
+
+    keras = "keras"
+    torch = "torch"
+    onnx = "onnx"
+
+
+TableFormatOption = Annotated[TableFormat, typer.Option("--format", help="How to write the table.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to write the report.")]
 OutputOption = Annotated[
     str, typer.Option("--output", "-o", metavar="FILE", help="The ONNX file to write.")
@@ -100,6 +118,27 @@ def inspect(
     from inspector.report import render
 
     fact = inspect_file(model, against=against, external_dirs=external_dir or ())
+    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
+
+
+@app.command(cls=Command, short_help="List a model's layers as Keras, PyTorch or ONNX would.")
+def summary(
+    model: ModelArgument,
+    style: Annotated[
+        Style | None,
+        typer.Option(
+            "--style", help="Whose summary it looks like; the model's own where the file tells."
+        ),
+    ] = None,
+    external_dir: ExternalDirOption = None,
+    format: TableFormatOption = TableFormat.text,
+) -> None:
+    """List a model's layers, whichever framework it came from, as a user of one knows them."""
+    from inspector.count.tables import table
+    from inspector.flows import summarise_file
+    from inspector.report import render
+
+    fact = table(summarise_file(model, external_dirs=external_dir or ()), style or "")
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
 
 

@@ -1,6 +1,7 @@
 """What a stored tensor is to the operators that use it.
 
-Roles follow use, not names: input 1 of a Conv is learned whatever it is called.
+Roles follow use, not names: input 1 of a Conv is learned whatever it is called. What each operator
+does with its inputs is written down in `inspector.count.operators`.
 """
 
 from __future__ import annotations
@@ -9,67 +10,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from inspector.count.operators import DOMAINS, letter
 from inspector.facts.count import Role
 from inspector.facts.model import Node, Tensor
 
-_LEARNED_INPUTS: Mapping[str, frozenset[int]] = {
-    op: frozenset(positions)
-    for op, positions in {
-        "BatchNormalization": (1, 2),
-        "Conv": (1, 2),
-        "ConvInteger": (1,),
-        "ConvTranspose": (1, 2),
-        "DeformConv": (1, 3),
-        "Einsum": (0, 1, 2, 3),
-        "FC": (1, 2),
-        "FusedConv": (1, 2),
-        "FusedGemm": (0, 1, 2),
-        "FusedMatMul": (0, 1),
-        "GRU": (1, 2, 3),
-        "Gather": (0,),
-        "Gemm": (0, 1, 2),
-        "GroupNormalization": (1, 2),
-        "InstanceNormalization": (1, 2),
-        "LSTM": (1, 2, 3, 7),
-        "LayerNormalization": (1, 2),
-        "MatMul": (0, 1),
-        "MatMulInteger": (0, 1),
-        "PRelu": (1,),
-        "QLinearConv": (3, 8),
-        "QLinearMatMul": (0, 3),
-        "RMSNormalization": (1,),
-        "RNN": (1, 2, 3),
-    }.items()
+_FIXED: Mapping[str, tuple[Role, str]] = {
+    "w": (Role.LEARNED, ""),
+    "i": (Role.LEARNED, ""),
+    "p": (Role.LEARNED, ", packed: an element may hold several weights"),
+    "k": (Role.LEARNED, ", in blocks of channels that may be filled up with zeros"),
+    "s": (Role.STATISTIC, ""),
+    "c": (Role.CONSTANT, ""),
+    "h": (Role.CONSTANT, ", the state it begins with"),
 }
-_STATISTIC_INPUTS: Mapping[str, frozenset[int]] = {"BatchNormalization": frozenset({3, 4})}
+"""Inputs that give numbers their role, whatever else is known of them."""
 
-_CONSTANT_INPUTS: Mapping[str, frozenset[int]] = {
-    op: frozenset(positions)
-    for op, positions in {
-        "DequantizeLinear": (1, 2),
-        "OneHot": (1, 2),
-        "Pad": (1, 2, 3),
-        "QLinearConv": (1, 2, 4, 5, 6, 7),
-        "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-        "Quant": (1, 2, 3),  # of QONNX (https://github.com/fastmachinelearning/qonnx)
-        "QuantizeLinear": (1, 2),
-        "Resize": (1, 2, 3),
-        "Shape": (0,),
-        "Size": (0,),
-        "Upsample": (1,),
-    }.items()
+_OPEN: Mapping[str, str] = {
+    "a": ": an attention mask, or a bias by relative positions",
+    "b": ", which goes into a subgraph and is followed no further",
+    "d": ", where data flows: a parameter that is fed in, or what folding left of a constant",
+    "t": ": numbers looked up one by one, and an embedding has rows",
 }
+"""Why inputs leave a role open."""
 
-_MOVES_VALUES = frozenset(
-    "Identity Cast Transpose Reshape Flatten Squeeze Unsqueeze Expand Tile Slice Concat Split "
-    "DequantizeLinear QuantizeLinear Quant".split()
-)
-_TAKES_INTEGERS = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 _NARROW = ("int8", "uint8", "int4", "uint4", "int2", "uint2", "float8", "float4")
 """Types in which quantised weights are stored, and shapes and axes never are."""
 
-_LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
-_SCALES_OR_SHIFTS = frozenset({"Add", "Sub", "Mul", "Div"})
+_NEVER_WEIGHTS = frozenset({"bool", "int64", "string", "uint64"})
+"""Types that no operator packs weights into, known or not."""
+
+_LINEAR: Mapping[str, frozenset[str]] = {
+    domain: frozenset(ops.split())
+    for domain, ops in {
+        "": "Conv ConvInteger ConvTranspose CausalConvWithState DeformConv Einsum Gemm MatMul "
+        "MatMulInteger QLinearConv QLinearMatMul",
+        "com.microsoft": "CausalConvWithState ConvTransposeWithDynamicPads DynamicQuantizeMatMul "
+        "FusedMatMul GemmFloat8 MatMulBnb4 MatMulFpQ4 MatMulBlockQuantizedFp4Weight "
+        "MatMulBlockQuantizedFp8Weight MatMulIntegerToFloat MatMulNBits NhwcConv QGemm "
+        "QLinearConv SparseToDenseMatMul TransposeMatMul VarlenCausalConvWithState",
+        "com.microsoft.nchwc": "Conv",
+        "com.ms.internal.nhwc": "Conv ConvTranspose QLinearConv QLinearConvTranspose",
+        "qonnx.custom_op.channels_last": "Conv",
+        "qonnx.custom_op.general": "XnorPopcountMatMul",
+    }.items()
+}
+"""Operators whose bias may be an Add behind them. Those with an activation inside have none."""
+
+_PRODUCTS = frozenset({"Gemm", "MatMul"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,21 +69,22 @@ class Use:
 
 def passes_on(node: Node, position: int) -> bool:
     """Whether `node` only moves or converts its input at `position`."""
-    return node.op_type in _MOVES_VALUES and (position == 0 or node.op_type == "Concat")
+    return letter(node.domain, node.op_type, position) == "m"
 
 
 @cache
-def fixed_use(op_type: str, position: int) -> Use | None:
-    """What numbers are at this input of an operator, where that is always the same."""
-    why = f"input {position} of {op_type}"
-    for role, inputs in (
-        (Role.STATISTIC, _STATISTIC_INPUTS),
-        (Role.CONSTANT, _CONSTANT_INPUTS),
-        (Role.LEARNED, _LEARNED_INPUTS),
-    ):
-        if position in inputs.get(op_type, ()):
-            return Use(role=role, why=why)
-    return None
+def fixed_use(op_type: str, position: int, domain: str | None = None) -> Use | None:
+    """What numbers are at this input of an operator, where that is always the same.
+
+    Parameters
+    ----------
+    domain
+        The operator's. Without it nothing is fixed: a name alone says nothing of what it does.
+    """
+    if domain is None:
+        return None
+    role, how = _FIXED.get(letter(domain, op_type, position), (None, ""))
+    return Use(role=role, why=f"input {position} of {op_type}{how}") if role else None
 
 
 def use_of(
@@ -111,30 +99,93 @@ def use_of(
     as_numbers
         Whether the values arrive as numbers to calculate with, whatever type they are stored in.
     """
-    use = fixed_use(node.op_type, position)
-    if use is not None and use.role is not Role.LEARNED:
-        return use
+    kind = letter(node.domain, node.op_type, position)
     why = f"input {position} of {node.op_type}"
-    if not as_numbers and node.op_type not in _TAKES_INTEGERS:
+    if not kind:
+        return _foreign(node, tensor, why)
+    use = fixed_use(node.op_type, position, node.domain)
+    if use is not None and (kind == "i" or use.role is not Role.LEARNED):
+        return use
+    if not as_numbers and not tensor.dtype.startswith(_NARROW):
         return Use(role=Role.CONSTANT, why=why)
     if use is not None:
         return use
-    if node.op_type in _SCALES_OR_SHIFTS:
+    if kind == "o":
         return _scale_or_shift(node, behind, tensor, why)
-    if node.is_standard and tensor.elements <= 1:
+    if tensor.elements <= 1:
         return Use(role=Role.CONSTANT, why=f"a single number, {why}")
-    return Use(role=Role.UNKNOWN, why=f"{why}, which tells nothing of its role")
+    if kind == "t" and len(tensor.dims) > 1:
+        return Use(role=Role.LEARNED, why=f"rows looked up, {why}")
+    return Use(role=Role.UNKNOWN, why=f"{why}{_OPEN[kind]}")
+
+
+def _foreign(node: Node, tensor: Tensor, why: str) -> Use:
+    """At an operator, or an input of it, that is written down nowhere."""
+    if tensor.dtype in _NEVER_WEIGHTS:
+        return Use(role=Role.CONSTANT, why=f"{tensor.dtype}, {why}")
+    if node.op_type in DOMAINS.get(node.domain, {}):
+        return Use(role=Role.UNKNOWN, why=f"{why}, which has no such input")
+    where = "" if node.is_standard else f" of domain {node.domain!r}"
+    return Use(role=Role.UNKNOWN, why=f"{why}{where}, an operator that is not known")
 
 
 def _scale_or_shift(node: Node, behind: Node | None, tensor: Tensor, why: str) -> Use:
-    if node.op_type == "Add" and behind is not None and behind.op_type in _LINEAR and tensor.dims:
+    adds = node.op_type == "Add"
+    if adds and behind is not None and _is_bias(tensor, behind, node):
         return Use(role=Role.LEARNED, why=f"the bias added to {behind.op_type}")
     if tensor.elements <= 1:
         return Use(role=Role.CONSTANT, why=f"a single number, {why}")
+    if adds and _axes(tensor) > 1:
+        return Use(
+            role=Role.UNKNOWN,
+            why=f"{why}, of several axes: positions (learned or computed), a mask, or the bias "
+            "of a normalisation",
+        )
     return Use(
         role=Role.UNKNOWN,
         why=f"{why}: a bias, a constant, or what is left of a normalisation",
     )
+
+
+def _axes(tensor: Tensor) -> int:
+    """Axes along which the values can differ."""
+    return sum(length != 1 for length in tensor.dims)
+
+
+def _is_bias(tensor: Tensor, behind: Node, adds: Node) -> bool:
+    """Whether a tensor added to what `behind` gives is its bias: one number for each channel.
+
+    What differs along further axes is a table of positions, or a mask on the scores of attention,
+    which are the MatMul of queries and keys.
+    """
+    domain = "" if behind.is_standard else behind.domain
+    if not tensor.dims or behind.op_type not in _LINEAR.get(domain, ()):
+        return False
+    if _axes(tensor) <= 1:
+        return True
+    if behind.op_type == "Einsum":
+        return _follows_one_operand(tensor, behind)
+    # Written as a MatMul, such an Einsum has its channels split by a Reshape in front of the Add.
+    # A square one would be as well a mask, and positions mostly have a leading axis for the batch.
+    split = behind.op_type in _PRODUCTS and not set(behind.outputs) & set(adds.inputs)
+    return split and len(tensor.dims) == 2 and tensor.dims[0] != tensor.dims[1]
+
+
+def _follows_one_operand(tensor: Tensor, einsum: Node) -> bool:
+    """Whether a tensor differs only along axes that an Einsum has from one operand alone.
+
+    The channels of Keras' attention are two axes, heads and their width, and so are those of its
+    biases: 'abc,cde->abde' takes both from the weights.
+    """
+    equation = einsum.attributes.get("equation")
+    if not isinstance(equation, bytes):
+        return False
+    left, _, right = equation.decode(errors="replace").replace(" ", "").partition("->")
+    letters = right[-len(tensor.dims) :]
+    if len(letters) < len(tensor.dims) or "." in letters:
+        return False
+    own = {each for each, length in zip(letters, tensor.dims, strict=True) if length != 1}
+    return [own & set(each) for each in left.split(",") if own & set(each)] == [own]
 
 
 def arrives_as_numbers(node: Node, tensor: Tensor) -> bool:

@@ -11,10 +11,20 @@ from typing import TypeAlias
 
 from inspector.count.roles import Use, arrives_as_numbers, fixed_use, passes_on, use_of
 from inspector.facts.count import Role
+from inspector.facts.fact import fact
 from inspector.facts.model import Function, Graph, Model, Node, Scope, Tensor, Wiring
 
 MOST_STEPS = 64
 """Moving operators in a row; more of them stand in a circle."""
+
+
+@fact(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One place where a tensor is used; the node is None where it is given out as it is."""
+
+    use: Use
+    node: Node | None
+    position: int = 0
 
 
 class Uses:
@@ -33,7 +43,7 @@ class Uses:
         *,
         as_numbers: bool = False,
         entered: set[tuple[int, str]] | None = None,
-    ) -> tuple[Use, ...]:
+    ) -> tuple[Site, ...]:
         """Every use of `value`, which holds `tensor`.
 
         Parameters
@@ -48,20 +58,21 @@ class Uses:
             # Most tensors by far have one use, and that says it all.
             node, position = users[0]
             numbers = as_numbers or tensor.is_float
-            use = fixed_use(node.op_type, position) if numbers else None
+            use = fixed_use(node.op_type, position, node.domain) if numbers else None
             if use is not None:
-                return (use,)
+                return (Site(use=use, node=node, position=position),)
             if not passes_on(node, position):
                 behind = self._behind(node, position)
-                return (use_of(node, position, tensor, behind=behind, as_numbers=numbers),)
+                use = use_of(node, position, tensor, behind=behind, as_numbers=numbers)
+                return (Site(use=use, node=node, position=position),)
         entered = set() if entered is None else entered
-        found: list[Use] = []
+        found: list[Site] = []
         pending, seen = [(value, as_numbers or tensor.is_float)], {value}
         while pending:
             name, numbers = pending.pop()
             if name in self._outputs:
                 role = Role.UNKNOWN if numbers else Role.CONSTANT
-                found.append(Use(role=role, why="it is an output"))
+                found.append(Site(use=Use(role=role, why="it is an output"), node=None))
             for node, position in self._users.get(name, ()):
                 if (inside := self._functions.entry(node, position)) is not None:
                     uses, inner = inside
@@ -75,7 +86,8 @@ class Uses:
                     pending.extend((each, numeric) for each in fresh)
                 else:
                     behind = self._behind(node, position)
-                    found.append(use_of(node, position, tensor, behind=behind, as_numbers=numbers))
+                    use = use_of(node, position, tensor, behind=behind, as_numbers=numbers)
+                    found.append(Site(use=use, node=node, position=position))
         return tuple(found)
 
     def _behind(self, node: Node, position: int) -> Node | None:
@@ -116,7 +128,7 @@ class Functions:
         return self.of(function), function.inputs[position]
 
 
-Stored: TypeAlias = tuple[Scope, str, Tensor, tuple[Use, ...]]
+Stored: TypeAlias = tuple[Scope, str, Tensor, tuple[Site, ...]]
 
 
 def stored_tensors(model: Model) -> Iterator[Stored]:
@@ -162,7 +174,8 @@ def _attribute(node: Node, scope: Scope, key: str, tensor: Tensor, uses: Uses) -
     if node.is_standard and node.op_type == "Constant":
         return scope, name, tensor, uses.of(name, tensor)
     role = Role.CONSTANT if node.is_standard else Role.UNKNOWN
-    return scope, "", tensor, (Use(role=role, why=f"attribute {key} of {node.op_type}"),)
+    use = Use(role=role, why=f"attribute {key} of {node.op_type}")
+    return scope, "", tensor, (Site(use=use, node=node),)
 
 
 def _with_inner(wiring: Wiring) -> Wiring:

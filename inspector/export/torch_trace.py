@@ -13,6 +13,7 @@ import numpy as np
 from inspector.compare.run import Array
 from inspector.errors import UnreadableError, UsageError
 from inspector.export.feeds import Feeds, Input
+from inspector.facts.notes import KIND
 
 if TYPE_CHECKING:
     import torch
@@ -195,7 +196,6 @@ def convert(
     return proto
 
 
-KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _DROPPED = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node")
 
 

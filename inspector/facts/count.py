@@ -22,14 +22,29 @@ class Role(StrEnum):
 class CountedTensor:
     """A stored tensor with its role and why it has it.
 
-    `synthetic` says that the export wrote it: the framework has no such tensor.
+    Attributes
+    ----------
+    value
+        The value of its scope that it is; empty for an attribute of a node.
+    synthetic
+        Whether the exporter wrote it: the framework has no such tensor.
+    doubt
+        Why it may be one that the exporter wrote, where nothing tells; it is counted by its role.
+    again
+        The roles in which it counts once more: the exporter stored equal tensors once.
+    layers
+        Operators that share it as one tensor: it counts once.
     """
 
     tensor: Tensor
     scope: Scope
     role: Role
     why: str
+    value: str = ""
     synthetic: bool = False
+    doubt: str = ""
+    again: tuple[Role, ...] = ()
+    layers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +81,8 @@ class OnnxTotals:
 class Count:
     """One count from which every convention follows.
 
-    `learned + statistics + constants + unknown == onnx.elements` always holds.
+    `learned + statistics + constants + unknown == onnx.elements + merged` always holds: `merged`
+    are elements that the exporter stored once where the framework has them several times.
     """
 
     tensors: tuple[CountedTensor, ...]
@@ -77,4 +93,5 @@ class Count:
     keras: KerasTotals
     torch: TorchTotals
     onnx: OnnxTotals
+    merged: int
     notes: tuple[str, ...]

@@ -42,6 +42,20 @@ class SourceBatchNorm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLayer:
+    """A layer as the framework's own summary lists it.
+
+    `scope` is what the names of its nodes begin with, empty where it left none; `dims` are those of
+    its output as the framework writes them, None for what is free. `kind` is its class.
+    """
+
+    name: str
+    kind: str
+    scope: str = ""
+    dims: tuple[int | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotExported:
     """Something the framework holds and ONNX has no place for."""
 
@@ -91,6 +105,7 @@ class Manifest:
     not_exported: tuple[NotExported, ...]
     totals: FrameworkTotals
     verification: Verification | None
+    layers: tuple[SourceLayer, ...] = ()
 
     def to_json(self) -> str:
         """The manifest as it is stored: one versioned JSON object."""
@@ -153,6 +168,15 @@ class Manifest:
                 trainable=int(fields["totals"]["trainable"]),
                 other=int(fields["totals"]["other"]),
             ),
+            layers=tuple(
+                SourceLayer(
+                    name=str(each["name"]),
+                    kind=str(each["kind"]),
+                    scope=str(each["scope"]),
+                    dims=_dims(each["dims"]),
+                )
+                for each in fields.get("layers", ())  # files of 0.1 have none
+            ),
             verification=None
             if check is None
             else Verification(
@@ -165,3 +189,7 @@ class Manifest:
                 of=int(check["of"]),
             ),
         )
+
+
+def _dims(given: Any) -> tuple[int | None, ...] | None:
+    return None if given is None else tuple(None if each is None else int(each) for each in given)

@@ -60,11 +60,16 @@ class Tensor:
 
 @fact(frozen=True, slots=True, kw_only=True)
 class Value:
-    """A graph input, output or intermediate value; `None` stands for what is not declared."""
+    """A graph input, output or intermediate value; `None` stands for what is not declared.
+
+    `noted` is what torch's exporter says that an input of its program is: ``PARAMETER``,
+    ``BUFFER``, ``USER_INPUT`` …; empty where it says nothing.
+    """
 
     name: str
     dtype: str | None
     dims: tuple[Dim, ...] | None
+    noted: str = ""
 
 
 Attribute: TypeAlias = (

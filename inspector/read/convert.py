@@ -20,6 +20,7 @@ from inspector.facts.model import (
     Tensor,
     Value,
 )
+from inspector.facts.notes import KIND
 from inspector.read.constants import as_value
 from inspector.read.elements import DTYPES, MOST_AXES, check_dims, dtype_name
 from inspector.read.protos import (
@@ -316,14 +317,21 @@ _TYPE_OF_FIELD: Mapping[str, int] = {
 
 
 def _value(proto: ValueInfoProto) -> Value:
+    noted = _noted(proto) if proto.metadata_props else ""
     if not proto.type.HasField("tensor_type"):
-        return Value(name=text(proto.name), dtype=None, dims=None)
+        return Value(name=text(proto.name), dtype=None, dims=None, noted=noted)
     tensor = proto.type.tensor_type
     return Value(
         name=text(proto.name),
         dtype=dtype_name(tensor.elem_type) if tensor.elem_type else None,
         dims=tuple(_dim(each) for each in tensor.shape.dim) if tensor.HasField("shape") else None,
+        noted=noted,
     )
+
+
+def _noted(proto: ValueInfoProto) -> str:
+    """The kind of input of torch's exported program that a value was."""
+    return next((text(each.value) for each in proto.metadata_props if each.key == KIND), "")
 
 
 def _dim(proto: Any) -> int | str | None:

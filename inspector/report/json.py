@@ -18,23 +18,28 @@ if TYPE_CHECKING:
     from inspector.facts.batchnorm import BatchNormValues, Parameter, Range
     from inspector.facts.comparison import Comparison
     from inspector.facts.count import Count
-    from inspector.facts.export import Export
     from inspector.facts.model import Value
+    from inspector.facts.table import Table
+    from inspector.report.render import Fact
 
 VERSION = 1
 
 
-def to_json(fact: Inspection | Comparison | Export) -> str:
+def to_json(fact: Fact) -> str:
     """One JSON object with `schema` and `version`, and a newline behind it."""
     schema, body = _body(fact)
     whole = {"schema": f"bninspect.{schema}", "version": VERSION, **body}
     return _laid_out(whole) + "\n"
 
 
-def _body(fact: Inspection | Comparison | Export) -> tuple[str, dict[str, Any]]:
+def _body(fact: Fact) -> tuple[str, dict[str, Any]]:
     # Facts of the other flows are imported only where this is none of `inspect`'s.
     if isinstance(fact, Inspection):
         return "inspection", _inspection(fact)
+    from inspector.facts.table import Table
+
+    if isinstance(fact, Table):
+        return "table", _table(fact)
     from inspector.facts.comparison import Comparison
 
     if isinstance(fact, Comparison):
@@ -61,6 +66,17 @@ def _inspection(fact: Inspection) -> dict[str, Any]:
         "parameters": _count(fact.count),
         "manifest": None if fact.manifest is None else asdict(fact.manifest),
         "notes": [*fact.notes, *fact.count.notes],
+    }
+
+
+def _table(fact: Table) -> dict[str, Any]:
+    names = [name.removesuffix(" #").lower().replace(" ", "_") for name in fact.columns]
+    return {
+        "style": fact.style,
+        "title": fact.title,
+        "rows": [dict(zip(names, row, strict=True)) for row in fact.rows],
+        "totals": dict(fact.totals),
+        "notes": fact.notes,
     }
 
 
@@ -160,6 +176,7 @@ def _count(count: Count) -> dict[str, Any]:
         "statistics": count.statistics,
         "constants": count.constants,
         "unknown": count.unknown,
+        "merged": count.merged,
         "tensors": [
             {
                 "name": each.tensor.name,
@@ -169,6 +186,10 @@ def _count(count: Count) -> dict[str, Any]:
                 "elements": each.tensor.elements,
                 "role": each.role,
                 "why": each.why,
+                "synthetic": each.synthetic,
+                "doubt": each.doubt,
+                "again": each.again,
+                "layers": each.layers,
             }
             for each in count.tensors
         ],

@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from inspector.facts.comparison import Comparison
     from inspector.facts.export import Export
     from inspector.facts.inspection import Inspection
+    from inspector.facts.table import Table
 
-Fact: TypeAlias = "Inspection | Comparison | Export"
+Fact: TypeAlias = "Inspection | Comparison | Export | Table"
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "csv", "markdown")
+"""The last two are for tables alone."""
 
 
 def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> str:
@@ -30,6 +32,12 @@ def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> 
         return to_json(fact)
     if format == "text":
         return _to_text(fact, width, color)
+    from inspector.facts.table import Table
+
+    if isinstance(fact, Table) and format in FORMATS:
+        from inspector.report.tables import to_csv, to_markdown
+
+        return to_csv(fact) if format == "csv" else to_markdown(fact)
     raise ValueError(f"format {format!r} is not one of {FORMATS}")
 
 
@@ -42,6 +50,13 @@ def _to_text(fact: Fact, width: int, color: bool) -> str:
         from inspector.report.text_inspection import write_inspection
 
         write_inspection(fact, page)
+        return page.text()
+    from inspector.facts.table import Table
+
+    if isinstance(fact, Table):
+        from inspector.report.tables import write_table
+
+        write_table(fact, page)
         return page.text()
     from inspector.facts.comparison import Comparison
 

@@ -32,7 +32,8 @@ def count(onnx_file):
 def holds(count: Count) -> Count:
     """The identities that tie one count to every convention."""
     parts = count.learned, count.statistics, count.constants, count.unknown
-    assert sum(parts) == count.onnx.elements
+    assert sum(parts) == count.onnx.elements + count.merged
+    assert count.merged == sum(len(each.again) * each.tensor.elements for each in count.tensors)
     assert count.onnx.elements == sum(each.tensor.elements for each in count.tensors)
     assert count.onnx.tensors == len(count.tensors)
     assert count.onnx.float_initializer_elements <= count.onnx.elements
@@ -98,13 +99,14 @@ def test_a_layer_called_twice_is_one_layer(count):
     assert found.keras.total == 8
 
 
-def test_one_tensor_that_is_scale_and_var_is_counted_once(count):
+def test_a_tensor_in_several_roles_counts_in_each_and_the_exporter_is_named(count):
     found = count(
         """agraph (float[N, 2] x) => (float[N, 2] y) <float[2] one, float[2] zero>
         { y = BatchNormalization (x, one, zero, zero, one) }"""
     )
-    assert found.keras.total == 4
-    assert (found.learned, found.statistics) == (4, 0)
+    assert (found.keras.total, found.onnx.elements, found.merged) == (8, 4, 4)
+    assert (found.learned, found.statistics) == (4, 4)
+    assert any("the exporter merged equal tensors: 2 tensors" in each for each in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Which node of the main graph each counted element belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from inspector.count.merged import slots
+from inspector.count.uses import Site, stored_tensors
+from inspector.facts.count import Count, CountedTensor, Role
+from inspector.facts.fact import fact
+from inspector.facts.model import Graph, Model, Node
+
+_MOST_STEPS = 256
+
+
+@fact(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Elements of one tensor in one role, at the node that uses them first; None if none does.
+
+    `users` are all nodes that use the tensor.
+    """
+
+    tensor: CountedTensor
+    role: Role
+    home: Node | None
+    users: tuple[Node, ...]
+
+
+def placed(model: Model, path: Sequence[Node], count: Count) -> Iterator[Placed]:
+    """Everything that was counted, where it is used.
+
+    Parameters
+    ----------
+    path
+        The nodes that data flows through: what others hold belongs to the first of these behind.
+    """
+    order = {id(node): position for position, node in enumerate(path)}
+    outer = _outer(model)
+    stored = stored_tensors(model)
+    for counted, (_, _, _, sites) in zip(count.tensors, stored, strict=True):
+        found = [node for site in sites if (node := _home(site, outer, order, model)) is not None]
+        users = tuple(
+            sorted({id(node): node for node in found}.values(), key=lambda n: order[id(n)])
+        )
+        chosen = slots(sites) if counted.again else []
+        homes = [_home(site, outer, order, model) for site in chosen] or [
+            users[0] if users else None
+        ]
+        for role, home in zip((counted.role, *counted.again), homes, strict=True):
+            yield Placed(tensor=counted, role=role, home=home, users=users)
+
+
+def _home(
+    site: Site, outer: Mapping[int, Node], order: Mapping[int, int], model: Model
+) -> Node | None:
+    """The node on the path that a site belongs to: itself, or the next one behind."""
+    node = site.node
+    if node is None:
+        return None
+    pending = [outer.get(id(node), node)]
+    seen: set[int] = set()
+    while pending and len(seen) < _MOST_STEPS:
+        node = pending.pop(0)
+        if id(node) in order:
+            return node
+        for name in node.outputs:
+            for user, _ in model.graph.wiring.users.get(name, ()):
+                if id(user) not in seen:
+                    seen.add(id(user))
+                    pending.append(user)
+    return None
+
+
+def _outer(model: Model) -> dict[int, Node]:
+    """The node of the main graph that holds each node of a subgraph or calls it in a function."""
+    found: dict[int, Node] = {}
+    if not model.functions and not model.graph.wiring.nesting:
+        return found
+    for node in model.graph.nodes:
+        pending, entered = [node], set()
+        while pending:
+            each = pending.pop()
+            function = model.function(each)
+            inner = list(_inner(each))
+            if function is not None and id(function) not in entered:
+                entered.add(id(function))
+                inner += function.nodes
+            for one in inner:
+                found.setdefault(id(one), node)
+            pending += inner
+    return found
+
+
+def _inner(node: Node) -> Iterator[Node]:
+    for value in node.attributes.values():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Graph):
+                yield from each.nodes

@@ -1,0 +1,194 @@
+"""Which layer of the original each node belongs to, as far as the file tells.
+
+An export's manifest tells it, torch's exporter notes it, and other exporters leave it in the names:
+`/layer1/conv1/Conv` (TorchScript), `model/conv2d_1/BiasAdd` (TensorFlow).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from inspector.facts.fact import fact
+from inspector.facts.model import Node
+from inspector.facts.notes import Module, traced
+from inspector.facts.summary import Source
+
+if TYPE_CHECKING:
+    from inspector.facts.manifest import SourceLayer
+
+
+@fact(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The layer that a node belongs to.
+
+    Attributes
+    ----------
+    key
+        The same for all nodes of a layer.
+    name, kind
+        Of the layer and of its class, as the framework has them; empty where nothing tells.
+    within
+        The modules around the layer that only contain others, from the outermost in.
+    """
+
+    key: tuple[str, ...]
+    name: str
+    kind: str = ""
+    within: tuple[Module, ...] = ()
+
+
+Owners = Mapping[int, Owner]
+"""By the id of the node."""
+
+
+def owners(
+    nodes: Sequence[Node], layers: Sequence[SourceLayer], weighs: Callable[[Node], bool]
+) -> tuple[Source, Owners]:
+    """The layers that nodes belong to, and what told it.
+
+    Parameters
+    ----------
+    layers
+        Of the export's manifest.
+    weighs
+        Whether a node has weights: a layer has one such node, as a rule.
+    """
+    found = _by_manifest(nodes, layers)
+    if found:
+        return Source.MANIFEST, found
+    found = _by_notes(nodes)
+    if found:
+        return Source.NOTES, found
+    found = _by_names(nodes, weighs)
+    return (Source.NAMES, found) if found else (Source.GRAPH, {})
+
+
+def _by_manifest(nodes: Sequence[Node], layers: Sequence[SourceLayer]) -> dict[int, Owner]:
+    scopes = {each.scope: each for each in layers if each.scope}
+    found = {}
+    for node in nodes:
+        for name in _names(node):
+            parts = name.split("/")
+            inside = ("/".join(parts[:end]) for end in range(len(parts), 0, -1))
+            layer = next((scopes[each] for each in inside if each in scopes), None)
+            if layer is not None:
+                key = (layer.scope,)
+                found[id(node)] = Owner(key=key, name=layer.name, kind=layer.kind)
+                break
+    return found
+
+
+def _by_notes(nodes: Sequence[Node]) -> dict[int, Owner]:
+    """By torch's notes: a module that contains none with nodes of its own is a layer."""
+    told = {id(node): each for node in nodes if (each := traced(node)) is not None}
+    containers = {module.path for each in told.values() for module in each.modules[:-1]}
+    found = {}
+    for key, each in told.items():
+        last = each.modules[-1]
+        if last.path in containers or not last.path:
+            # Written out in the module's own code: each operation stands for itself.
+            found[key] = Owner(key=(last.path, each.operation), name="", within=each.modules)
+        else:
+            found[key] = Owner(
+                key=(last.path,), name=last.path, kind=last.kind, within=each.modules[:-1]
+            )
+    return found
+
+
+_TENSOR = re.compile(r"(?::\d+)?$")
+_MADE = re.compile(r"__\d+$")
+_CALLS = re.compile(r"(?:Stateful)?PartitionedCall(?:_\d+)?$")
+
+
+def _names(node: Node) -> Iterable[str]:
+    """Names that may carry scopes: of the first output, since optimisers rename the node."""
+    for name in (*node.outputs[:1], node.name):
+        if "/" in name:
+            yield _MADE.sub("", _TENSOR.sub("", name, count=1))
+
+
+def _trail(node: Node) -> tuple[str, ...]:
+    """The scopes around a node by its name, from the outermost in."""
+    if node.name.startswith("/"):
+        return _torchscript(node.name.split("/")[1:-1])
+    for name in _names(node):
+        if not name.startswith("/"):
+            parts = name.split("/")[:-1]
+            return tuple(each for each in parts if each and not _CALLS.match(each))
+    return ()
+
+
+def _torchscript(parts: Sequence[str]) -> tuple[str, ...]:
+    """Scopes of TorchScript, which repeats a container's name in those of what it holds."""
+    trail: list[str] = []
+    for each in parts:
+        if trail and each.startswith(f"{trail[-1]}."):
+            trail.append(each.removeprefix(f"{trail[-1]}."))
+        else:
+            trail.append(each)
+    return tuple(trail)
+
+
+def _by_names(nodes: Sequence[Node], weighs: Callable[[Node], bool]) -> dict[int, Owner]:
+    """By scopes in names: the outermost scope with one node with weights at most is a layer."""
+    trails = {id(node): trail for node in nodes if (trail := _trail(node))}
+    weighing: Counter[tuple[str, ...]] = Counter()
+    for node in nodes:
+        trail = trails.get(id(node), ())
+        if weighs(node):
+            weighing.update(trail[:end] for end in range(1, len(trail) + 1))
+    containing = {trail[:end] for trail in trails.values() for end in range(len(trail))}
+    if not weighing:
+        return {}
+    root = _root(list(trails.values()))
+    numbered = _is_numbered(trails.values(), root)
+    found = {}
+    for key, trail in trails.items():
+        for end in range(min(root + 1, len(trail)), len(trail) + 1):
+            scope = trail[:end]
+            if weighing[scope] <= 1 or scope not in containing:
+                break
+        if len(scope) <= root or (weighing[scope] > 1 and scope in containing):
+            continue  # written out in a scope that contains layers
+        name = _NUMBER.sub("", scope[-1]) if numbered else scope[-1]
+        path = (*scope[root:-1], name)
+        found[key] = Owner(key=scope, name=".".join(path) if _is_torch(nodes) else "/".join(path))
+    return found
+
+
+_NUMBER = re.compile(r"_\d+$")
+
+
+def _root(trails: Sequence[tuple[str, ...]]) -> int:
+    """How many scopes all names begin with: the model's own name."""
+    if not trails:
+        return 0
+    first, last = min(trails), max(trails)
+    shared = 0
+    for one, other in zip(first, last, strict=False):
+        if one != other:
+            break
+        shared += 1
+    return min(shared, min(map(len, trails)) - 1) if shared else 0
+
+
+def _is_numbered(trails: Iterable[tuple[str, ...]], root: int) -> bool:
+    """Whether TensorFlow has numbered all scopes anew, as it does where a model is traced twice."""
+    layers = {trail[root] for trail in trails if len(trail) > root}
+    return len(layers) > 1 and all(_NUMBER.search(each) for each in layers)
+
+
+def _is_torch(nodes: Sequence[Node]) -> bool:
+    return any(node.name.startswith("/") for node in nodes)
+
+
+def told_layer(node: Node) -> tuple[str, ...] | None:
+    """What is the same for all nodes of one layer, as far as the node itself tells."""
+    noted = traced(node)
+    if noted is not None:
+        # A module that is called again has a number behind its path.
+        return tuple(each.path.partition("@")[0] for each in noted.modules)
+    return _trail(node) or None

@@ -1,0 +1,55 @@
+"""Ones and zeros that an exporter wrote for what a layer does not have.
+
+A BatchNorm without scale or without center has neither in the framework, and ONNX wants both; and
+folding a BatchNorm into a Conv makes a bias. By values alone they look like parameters that were
+never trained: the name under which they are stored has to tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from inspector.count.merged import MOST_ELEMENTS, loaded
+from inspector.count.uses import Site
+from inspector.facts.model import Model, Tensor
+
+_ABSENT: Mapping[str, Mapping[int, float]] = {
+    "BatchNormalization": {1: 1.0, 2: 0.0},
+    "InstanceNormalization": {1: 1.0, 2: 0.0},
+    "LayerNormalization": {1: 1.0, 2: 0.0},
+    "GroupNormalization": {1: 1.0, 2: 0.0},
+    "RMSNormalization": {1: 1.0},
+    "Conv": {2: 0.0},
+    "ConvTranspose": {2: 0.0},
+    "Gemm": {2: 0.0},
+}
+"""What stands for an absent operand, by operator and position."""
+
+_BY_EXPORTER = re.compile(
+    r"(?:^|/)(?:ones|zeros)(?:_like)?(?:_\d+)?(?::\d+)?$"  # TensorFlow's operators
+    r"|^val_\d+$"  # torch.onnx numbers what it makes itself
+    r"|/(?:Constant|Expand|ConstantOfShape)(?:_\d+)?_output_\d+$"  # TorchScript
+    r"|(?:^|/)const_fold_opt__\d+$"  # tf2onnx
+)
+_BY_FRAMEWORK = re.compile(
+    r"(?:^|[./_])(?:weight|bias|gamma|beta|scale|offset|kernel|w|b)(?::\d+)?$", re.IGNORECASE
+)
+
+
+def written(tensor: Tensor, value: str, site: Site, model: Model) -> tuple[bool, str]:
+    """Whether an exporter wrote a learned tensor, and why it may have where nothing tells."""
+    node = site.node
+    if node is None:
+        return False, ""
+    absent = _ABSENT.get(node.op_type, {}).get(site.position)
+    name = tensor.name or value
+    if absent is None or _BY_FRAMEWORK.search(name) or tensor.elements > MOST_ELEMENTS:
+        return False, ""
+    values = loaded(tensor, model)
+    if values is None or not values.size or not (values == absent).all():
+        return False, ""
+    if _BY_EXPORTER.search(name):
+        return True, ""
+    what = f"all {absent:g}, and nothing in its name tells a parameter"
+    return False, f"{what}: it may stand for one that the layer does not have"
