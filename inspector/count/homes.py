@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from inspector.count.merged import slots
+from inspector.count.merged import Layers
 from inspector.count.uses import Site, stored_tensors
 from inspector.facts.count import Count, CountedTensor, Role
 from inspector.facts.fact import fact
@@ -36,16 +36,16 @@ def placed(model: Model, path: Sequence[Node], count: Count) -> Iterator[Placed]
     """
     order = {id(node): position for position, node in enumerate(path)}
     outer = _outer(model)
-    stored = stored_tensors(model)
-    for counted, (_, _, _, sites) in zip(count.tensors, stored, strict=True):
-        found = [node for site in sites if (node := _home(site, outer, order, model)) is not None]
-        users = tuple(
-            sorted({id(node): node for node in found}.values(), key=lambda n: order[id(n)])
-        )
-        chosen = slots(sites) if counted.again else []
-        homes = [_home(site, outer, order, model) for site in chosen] or [
-            users[0] if users else None
-        ]
+    stored = list(stored_tensors(model))
+    layers = Layers(stored, model) if count.merged else None
+    for counted, (_, name, _, sites) in zip(count.tensors, stored, strict=True):
+        homes = [_home(site, outer, order, model) for site in sites]
+        found = {order[id(node)]: node for node in homes if node is not None}
+        users = tuple(found[at] for at in sorted(found))
+        if counted.again and layers is not None:
+            homes = [_home(site, outer, order, model) for site in layers.slots(name, sites)]
+        else:
+            homes = [users[0] if users else None]
         for role, home in zip((counted.role, *counted.again), homes, strict=True):
             yield Placed(tensor=counted, role=role, home=home, users=users)
 

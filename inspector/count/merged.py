@@ -7,14 +7,16 @@ counts in the role it plays.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from inspector.count.owners import told_layer
-from inspector.count.uses import Site
+from inspector.count.uses import Site, Stored
 from inspector.facts.count import Role
 from inspector.facts.fact import fact
-from inspector.facts.model import Model, Tensor
+from inspector.facts.model import Model, Node, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,28 +34,66 @@ class Sharing:
 
 
 ALONE = Sharing()
-_ORDER = (Role.LEARNED, Role.STATISTIC)
+COUNTED = (Role.LEARNED, Role.STATISTIC)
 
 
-def sharing(tensor: Tensor, sites: Sequence[Site], model: Model) -> Sharing:
-    """Whether a tensor with several uses is one or several in the framework."""
-    found = slots(sites)
-    if len(found) < 2:
-        return ALONE
-    roles = tuple(each.use.role for each in found)
-    if len(set(roles)) > 1 or is_uniform(tensor, model):
-        return Sharing(again=roles[1:])
-    return Sharing(layers=len(found))
+class Layers:
+    """Knows which nodes are calls of one layer, as far as names and tensors tell.
+
+    Nodes that share a tensor whose values differ are one layer called again: no exporter merges
+    such but where two layers were equal to begin with.
+    """
+
+    def __init__(self, stored: Sequence[Stored], model: Model) -> None:
+        self._model = model
+        self._same: dict[int, int] = {}
+        for _, _, tensor, sites in stored:
+            if len(sites) > 1 and not is_uniform(tensor, model):
+                calls = [(each.node, each.position) for each in sites if each.node is not None]
+                for (one, at), (other, there) in pairwise(calls):
+                    if one.op_type == other.op_type and at == there and one is not other:
+                        self._same[id(other)] = self._first(id(one))
+
+    def sharing(self, tensor: Tensor, name: str, sites: Sequence[Site]) -> Sharing:
+        """Whether a tensor with several uses is one or several in the framework."""
+        found = self.slots(name, sites)
+        if len(found) < 2:
+            return Sharing(layers=len({id(each.node) for each in sites}))
+        roles = tuple(each.use.role for each in found)
+        if len(set(roles)) > 1 or is_uniform(tensor, self._model):
+            return Sharing(again=roles[1:])
+        return Sharing(layers=len(found))
+
+    def slots(self, name: str, sites: Sequence[Site]) -> list[Site]:
+        """One site for each operand of each layer that holds weights or statistics."""
+        found: dict[Hashable, Site] = {}
+        for site in sites:
+            if site.node is not None and site.use.role in COUNTED:
+                layer = self._layer(site.node, name)
+                found.setdefault((layer, site.node.op_type, site.position), site)
+        return sorted(found.values(), key=lambda each: COUNTED.index(each.use.role))
+
+    def _layer(self, node: Node, name: str) -> Hashable:
+        """What is the same for all calls of the layer that a node is of."""
+        if id(node) in self._same:
+            return self._first(id(node))
+        told = told_layer(node)
+        if told is None:
+            return id(node)
+        # A variable is called after its layer, and TensorFlow numbers the scope of each call.
+        parent, variable = name.rpartition("/")[::2]
+        own = parent.rpartition("/")[2]
+        if variable in _VARIABLES and re.fullmatch(rf"{re.escape(own)}(?:_\d+)*", told[-1]):
+            return own
+        return told
+
+    def _first(self, key: int) -> int:
+        while self._same.get(key, key) != key:
+            key = self._same[key]
+        return key
 
 
-def slots(sites: Sequence[Site]) -> list[Site]:
-    """One site for each operand of each layer that holds weights or statistics, weights first."""
-    found: dict[Hashable, Site] = {}
-    for site in sites:
-        if site.node is not None and site.use.role in _ORDER:
-            layer = told_layer(site.node) or id(site.node)
-            found.setdefault((layer, site.node.op_type, site.position), site)
-    return sorted(found.values(), key=lambda each: _ORDER.index(each.use.role))
+_VARIABLES = frozenset("kernel bias gamma beta moving_mean moving_variance".split())
 
 
 def is_uniform(tensor: Tensor, model: Model) -> bool:

@@ -67,16 +67,16 @@ def owners(
 
 
 def _by_manifest(nodes: Sequence[Node], layers: Sequence[SourceLayer]) -> dict[int, Owner]:
-    scopes = {each.scope: each for each in layers if each.scope}
+    scopes = {scope: each for each in layers for scope in each.scopes}
     found = {}
     for node in nodes:
         for name in _names(node):
             parts = name.split("/")
             inside = ("/".join(parts[:end]) for end in range(len(parts), 0, -1))
-            layer = next((scopes[each] for each in inside if each in scopes), None)
-            if layer is not None:
-                key = (layer.scope,)
-                found[id(node)] = Owner(key=key, name=layer.name, kind=layer.kind)
+            scope = next((each for each in inside if each in scopes), "")
+            if scope:
+                layer = scopes[scope]
+                found[id(node)] = Owner(key=(scope,), name=layer.name, kind=layer.kind)
                 break
     return found
 

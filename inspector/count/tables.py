@@ -47,10 +47,18 @@ def _keras(summary: Summary) -> Table:
         for each in summary.inputs:
             dims = _channels_last(each.dims, each.layout)
             rows.append((names.given(each.name, "InputLayer"), "InputLayer", dims, 0))
+    again: dict[str, int] = {}
     for row, activation in _with_activations(summary.rows):
         if row.container:
             continue
         shown = activation or row
+        if row.name and row.name in again:
+            # A layer that is called again is one row, with the shape of its last call.
+            name, kind, _, size = rows[again[row.name]]
+            dims = _channels_last(shown.dims, shown.layout)
+            rows[again[row.name]] = (name, kind, dims, _added(size, row))
+            continue
+        again[row.name] = len(rows)
         rows.append(
             (
                 names.given(row.name, row.keras),
@@ -72,6 +80,10 @@ def _keras(summary: Summary) -> Table:
         ),
         notes=_notes(summary),
     )
+
+
+def _added(size: Cell, row: Row) -> int:
+    return (size if isinstance(size, int) else 0) + row.learned + row.statistics
 
 
 def _torch(summary: Summary) -> Table:

@@ -7,17 +7,19 @@ buffers and counts none (https://docs.pytorch.org/docs/stable/generated/torch.nn
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from inspector.count.merged import ALONE, sharing
+from inspector.count.evidence import as_named, as_noted, reconciled, roles_noted, roles_read
+from inspector.count.merged import ALONE, COUNTED, Layers
+from inspector.count.owners import told_layer
+from inspector.count.remarks import on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import stored_tensors
-from inspector.count.written import written
-from inspector.facts.batchnorm import Form, Norms
+from inspector.count.written import adapted, written
+from inspector.facts.batchnorm import Norms
 from inspector.facts.count import (
+    Beyond,
     Count,
     CountedTensor,
     KerasTotals,
@@ -28,7 +30,7 @@ from inspector.facts.count import (
 from inspector.facts.model import Model, Storage
 
 if TYPE_CHECKING:
-    from inspector.facts.manifest import Manifest, SourceTensor
+    from inspector.facts.manifest import Manifest
 
 
 def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = None) -> Count:
@@ -42,38 +44,41 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         What the export knows; its roles come first and are checked against the roles by use.
     """
     known = {each.name: each for each in manifest.tensors} if manifest else {}
-    read = _roles_read(norms)
-    noted = _roles_noted(model)
+    read = roles_read(norms)
+    noted = roles_noted(model)
     notes: list[str] = []
     counted = []
     elements = dict.fromkeys(Role, 0)
-    merged = float_initializers = 0
-    for scope, name, tensor, sites in stored_tensors(model):
+    float_initializers = 0
+    stored = list(stored_tensors(model))
+    layers = Layers(stored, model)
+    for scope, name, tensor, sites in stored:
         use = sites[0].use if len(sites) == 1 else role_of(tuple(each.use for each in sites))
         if tensor.key in read and use.role in (Role.UNKNOWN, Role.CONSTANT):
             use = read[tensor.key]
-        if name in noted and not scope:
-            use = _as_noted(name, noted[name], use, notes)
-        elif use.role is Role.UNKNOWN and (named := _as_named(model, name)) is not None:
-            use = named
-        source = known.get(name) if known and not scope else None
-        shared, synthetic, doubt = ALONE, False, ""
+        source, synthetic, doubt = known.get(name) if known and not scope else None, False, ""
         if source is not None:
-            use = _reconciled(source, use, notes)
-            synthetic = source.synthetic
-        elif manifest is None and use.role is Role.LEARNED and name not in noted:
+            use, synthetic = reconciled(source, use, notes), source.synthetic
+        elif name in noted and not scope:
+            use = as_noted(name, noted[name], use, notes)
+        elif use.role is Role.UNKNOWN:
+            use = as_named(model, name) or use
+            doubt = adapted(tensor, name, sites[0]) if sites and manifest is None else ""
+        elif use.role is Role.LEARNED:
             synthetic, doubt = written(tensor, name, sites[0], model)
+            if not synthetic and manifest is not None:
+                doubt = ""  # what a framework has, its manifest lists
+                synthetic = manifest.framework == "torch" and not scope
             if synthetic:
-                use = Use(role=Role.CONSTANT, why="written by the exporter for what is absent")
-        if len(sites) > 1 and not synthetic and use.role in (Role.LEARNED, Role.STATISTIC):
-            shared = sharing(tensor, sites, model)
+                use = Use(role=Role.CONSTANT, why="written by the exporter: no framework has it")
+        shared = ALONE
+        if len(sites) > 1 and not synthetic and use.role in COUNTED:
+            shared = layers.sharing(tensor, name, sites)
             if source is not None:
                 shared = replace(shared, again=())  # our own export merges nothing
         size = tensor.elements
-        elements[use.role] += size
-        for role in shared.again:
+        for role in (use.role, *shared.again):
             elements[role] += size
-            merged += size
         if tensor.storage is Storage.INITIALIZER and tensor.is_float:
             float_initializers += size
         counted.append(
@@ -90,17 +95,19 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
             )
         )
     learned, statistics = elements[Role.LEARNED], elements[Role.STATISTIC]
-    if manifest:
-        notes.extend(_against_framework(manifest, learned, statistics))
+    beyond = _beyond(manifest, learned, statistics)
+    merged = sum(len(each.again) * each.tensor.elements for each in counted)
     return Count(
         tensors=tuple(counted),
         learned=learned,
         statistics=statistics,
         constants=elements[Role.CONSTANT],
         unknown=elements[Role.UNKNOWN],
-        keras=KerasTotals(total=learned + statistics, trainable=learned, non_trainable=statistics),
+        keras=_keras(manifest, learned + beyond.learned, statistics + beyond.statistics),
         torch=TorchTotals(
-            parameters=learned, buffers=statistics, num_batches_tracked=_layers(norms)
+            parameters=learned + beyond.learned,
+            buffers=statistics + beyond.statistics,
+            num_batches_tracked=_steps(manifest) or _layers(norms, model),
         ),
         onnx=OnnxTotals(
             tensors=len(counted),
@@ -108,135 +115,54 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
             float_initializer_elements=float_initializers,
         ),
         merged=merged,
-        notes=(*notes, *_on_sharing(counted, merged), *_on_doubts(counted)),
+        beyond=beyond,
+        notes=(
+            *notes,
+            *on_framework(manifest, beyond),
+            *on_sharing(counted, merged),
+            *on_doubts(counted),
+        ),
     )
 
 
-def _roles_read(norms: Norms) -> dict[int, Use]:
-    """Roles of the tensors that are a BatchNorm's by what the arithmetic on them computes."""
-    found: dict[int, Use] = {}
+def _keras(manifest: Manifest | None, learned: int, statistics: int) -> KerasTotals:
+    """Keras' totals; only Keras itself knows which layers are frozen."""
+    totals = manifest.totals if manifest is not None and manifest.framework == "keras" else None
+    whole = learned + statistics
+    if totals is None or totals.trainable + totals.other != whole:
+        return KerasTotals(total=whole, trainable=learned, non_trainable=statistics)
+    return KerasTotals(total=whole, trainable=totals.trainable, non_trainable=totals.other)
+
+
+def _beyond(manifest: Manifest | None, learned: int, statistics: int) -> Beyond:
+    """What the framework counted and the file does not hold, or the other way round."""
+    if manifest is None:
+        return Beyond(learned=0, statistics=0)
+    totals = manifest.totals
+    missing = totals.trainable + totals.other - learned - statistics
+    if manifest.framework == "torch":
+        return Beyond(learned=totals.trainable - learned, statistics=totals.other - statistics)
+    # Keras counts frozen weights with the others that are not trained: what is missing is on the
+    # side that does not add up by itself.
+    in_statistics = totals.trainable == learned and totals.other != statistics
+    return Beyond(
+        learned=0 if in_statistics else missing, statistics=missing if in_statistics else 0
+    )
+
+
+def _steps(manifest: Manifest | None) -> int:
+    """Elements of num_batches_tracked, which the manifest lists among what is not exported."""
+    listed = manifest.not_exported if manifest is not None else ()
+    return sum(e.elements for e in listed if e.source.rpartition(".")[2] == "num_batches_tracked")
+
+
+def _layers(norms: Norms, model: Model) -> int:
+    """Layers with running statistics: one that is called twice is two nodes."""
+    found = set()
     for norm in norms.batchnorms:
-        for step in norm.steps:
-            why = f"merged into slope and intercept of the BatchNorm {norm.name!r}"
-            found.setdefault(step.tensor.key, Use(role=Role.UNKNOWN, why=why))
-        if norm.form is Form.DECOMPOSED:
-            for name, parameter in norm.parameters:
-                tensor = parameter.stored or parameter.tensor
-                if tensor is not None:
-                    role = Role.LEARNED if name in ("scale", "B") else Role.STATISTIC
-                    use = Use(role=role, why=f"{name} of the BatchNorm {norm.name!r}")
-                    # What is learned anywhere is learned.
-                    if role is Role.LEARNED or tensor.key not in found:
-                        found[tensor.key] = use
-    return found
-
-
-def _roles_noted(model: Model) -> dict[str, Role]:
-    """Roles of initializers by the notes of torch's exporter: a buffer is no parameter."""
-    if not model.producer.startswith("pytorch"):
-        return {}
-    kinds = {"PARAMETER": Role.LEARNED, "BUFFER": Role.STATISTIC}
-    return {
-        name: kinds[value.noted]
-        for name, value in model.graph.values.items()
-        if value.noted in kinds and name in model.graph.initializers
-    }
-
-
-def _as_noted(name: str, role: Role, use: Use, notes: list[str]) -> Use:
-    """The role that torch's exporter notes, with a note of ours where the graph contradicts it."""
-    if use.role is role:
-        return use
-    if use.role in (Role.LEARNED, Role.STATISTIC):
-        notes.append(
-            f"torch's exporter notes {name!r} as {role}, but it is {use.role} by its use "
-            f"({use.why})"
-        )
-    kind = "parameter" if role is Role.LEARNED else "buffer"
-    return Use(role=role, why=f"a {kind} of the module, as torch's exporter notes")
-
-
-_STATE = re.compile(r"(?:.*\.)?(?:\w+_)?(?:weight|bias)(?:_\w+)?$")
-"""Names of weights in a state_dict: ``norm.weight``, ``in_proj_bias``, ``weight_ih_l0``."""
-
-
-def _as_named(model: Model, name: str) -> Use | None:
-    """The role of a tensor that its use leaves open, by the name that PyTorch gave it.
-
-    TorchScript's exporter notes nothing, and keeps the names of the state_dict: what is called a
-    weight or a bias there is a parameter, anything else may be a buffer as well.
-    """
-    if not model.producer.startswith("pytorch") or _STATE.fullmatch(name) is None:
-        return None
-    return Use(role=Role.LEARNED, why=f"called {name.rpartition('.')[2]!r} in the state_dict")
-
-
-def _on_sharing(counted: Sequence[CountedTensor], merged: int) -> Iterator[str]:
-    """What to say of tensors with several uses."""
-    tied = [each for each in counted if each.layers > 1]
-    if tied:
-        yield (
-            f"{len(tied)} {_tensors(tied)} shared by several operators and counted once: "
-            f"{_named(tied)}"
-        )
-    several = [each for each in counted if each.again]
-    if several:
-        yield (
-            f"the exporter merged equal tensors: {len(several)} {_tensors(several)} stored for "
-            f"{sum(1 + len(each.again) for each in several)} of the framework, so {merged:,} "
-            f"elements are counted that the file does not store: {_named(several)}"
-        )
-
-
-def _on_doubts(counted: Sequence[CountedTensor]) -> Iterator[str]:
-    """What to say of tensors that may be no parameters of the framework."""
-    doubtful = [each for each in counted if each.doubt]
-    if doubtful:
-        size = sum(each.tensor.elements for each in doubtful)
-        yield (
-            f"{size:,} of the learned elements are in doubt: {len(doubtful)} {_tensors(doubtful)} "
-            "all ones or zeros under a name that tells nothing, and may stand for what a layer "
-            f"does not have: {_named(doubtful)}"
-        )
-
-
-def _tensors(some: Sequence[CountedTensor]) -> str:
-    return "tensor is" if len(some) == 1 else "tensors are"
-
-
-_MOST_NAMED = 6
-
-
-def _named(some: Sequence[CountedTensor]) -> str:
-    names = [repr(each.value or each.tensor.name) for each in some[:_MOST_NAMED]]
-    return ", ".join(names) + (f" and {len(some) - len(names)} more" if some[_MOST_NAMED:] else "")
-
-
-def _reconciled(source: SourceTensor, use: Use, notes: list[str]) -> Use:
-    """The manifest's role, with a note where the graph contradicts it."""
-    role = Role.CONSTANT if source.synthetic else source.role
-    definite = use.role in (Role.LEARNED, Role.STATISTIC)
-    if definite and use.role is not role and not source.synthetic:
-        notes.append(
-            f"the export manifest calls {source.name!r} {role}, "
-            f"but it is {use.role} by its use ({use.why})"
-        )
-    why = "written by the export; the framework has no such tensor" if source.synthetic else ""
-    return Use(role=role, why=why or f"{source.source} in the framework")
-
-
-def _against_framework(manifest: Manifest, learned: int, statistics: int) -> list[str]:
-    """What the framework counted itself, where the file does not add up to it."""
-    framework = manifest.totals.trainable + manifest.totals.other
-    if framework == learned + statistics:
-        return []
-    return [
-        f"{manifest.framework} counted {framework:,} when this was exported; "
-        f"the file holds {learned + statistics:,}"
-    ]
-
-
-def _layers(norms: Norms) -> int:
-    """Layers with running statistics: one layer called twice is two nodes on the same tensors."""
-    stored = [(n.mean.tensor, n.var.tensor) for n in norms.batchnorms]
-    return len({(m.key, v.key) for m, v in stored if m is not None and v is not None})
+        mean, var = norm.mean.tensor, norm.var.tensor
+        if mean is not None and var is not None:
+            node = None if norm.scope else model.graph.wiring.producers.get(norm.output)
+            told = told_layer(node) if node is not None else None
+            found.add(told or (mean.key, var.key))
+    return len(found)

@@ -30,7 +30,14 @@ class Site:
 class Uses:
     """Finds the uses of stored values within one scope and the scopes inside it."""
 
-    def __init__(self, wiring: Wiring, outputs: Sequence[str], functions: Functions) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        outputs: Sequence[str],
+        functions: Functions,
+        stored: Mapping[str, Tensor],
+    ) -> None:
+        self._stored = stored
         self._users = wiring.users
         self._producers = wiring.producers
         self._outputs = frozenset(outputs)
@@ -61,9 +68,8 @@ class Uses:
             use = fixed_use(node.op_type, position, node.domain) if numbers else None
             if use is not None:
                 return (Site(use=use, node=node, position=position),)
-            if not passes_on(node, position):
-                behind = self._behind(node, position)
-                use = use_of(node, position, tensor, behind=behind, as_numbers=numbers)
+            if not passes_on(node, position) and node.op_type not in ("Loop", "Scan"):
+                use = self._use(node, position, tensor, as_numbers=numbers)
                 return (Site(use=use, node=node, position=position),)
         entered = set() if entered is None else entered
         found: list[Site] = []
@@ -79,16 +85,30 @@ class Uses:
                     if (key := (id(uses), inner)) not in entered:
                         entered.add(key)
                         found += uses.of(inner, tensor, as_numbers=numbers, entered=entered)
+                elif (body := _in_body(node, position)) is not None:
+                    if body not in seen:
+                        seen.add(body)
+                        pending.append((body, numbers))
                 elif passes_on(node, position):
                     fresh = [each for each in node.outputs if each and each not in seen]
                     seen.update(fresh)
                     numeric = numbers or arrives_as_numbers(node, tensor)
                     pending.extend((each, numeric) for each in fresh)
                 else:
-                    behind = self._behind(node, position)
-                    use = use_of(node, position, tensor, behind=behind, as_numbers=numbers)
+                    use = self._use(node, position, tensor, as_numbers=numbers)
                     found.append(Site(use=use, node=node, position=position))
         return tuple(found)
+
+    def _use(self, node: Node, position: int, tensor: Tensor, *, as_numbers: bool) -> Use:
+        """What a tensor is here; a single number added to many channels is no bias."""
+        behind = self._behind(node, position)
+        use = use_of(node, position, tensor, behind=behind, as_numbers=as_numbers)
+        if tensor.elements != 1 or use.role is not Role.LEARNED or node.op_type != "Add":
+            return use
+        weight = self._stored.get(behind.input(1)) if behind is not None else None
+        if behind is not None and weight is not None and _channels(behind, weight) > 1:
+            return Use(role=Role.CONSTANT, why=f"a single number, added to {behind.op_type}")
+        return use
 
     def _behind(self, node: Node, position: int) -> Node | None:
         """What computes the other of two inputs, seen through operators that move values."""
@@ -98,6 +118,35 @@ class Uses:
             found = self._producers.get(found.input(0))
             steps += 1
         return found
+
+
+def _channels(node: Node, weight: Tensor) -> int:
+    """Channels that a linear operator gives, by the dims of its weight."""
+    if len(weight.dims) < 2:
+        return 1
+    match node.op_type:
+        case "Conv":
+            return weight.dims[0]
+        case "ConvTranspose":
+            return weight.dims[1] * node.int_attribute("group", 1)
+        case "Gemm" if node.int_attribute("transB", 0):
+            return weight.dims[0]
+        case _:
+            return weight.dims[-1]
+
+
+def _in_body(node: Node, position: int) -> str | None:
+    """The name within its body of what a Loop or a Scan is given, where it is given on.
+
+    Sources: https://onnx.ai/onnx/operators/onnx__Loop.html and onnx__Scan.html.
+    """
+    body = node.attributes.get("body") if node.op_type in ("Loop", "Scan") else None
+    if not isinstance(body, Graph) or not node.is_standard:
+        return None
+    # A Loop is given the count and the condition; its body, the iteration and the condition.
+    if node.op_type == "Loop" and position < 2:
+        return None
+    return body.inputs[position].name if position < len(body.inputs) else None
 
 
 class Functions:
@@ -115,7 +164,7 @@ class Functions:
         if id(function) not in self._uses:
             wiring = _with_inner(Wiring(function.nodes))
             # What a function gives back is used by its caller, and not followed any further.
-            self._uses[id(function)] = Uses(wiring, function.outputs, self)
+            self._uses[id(function)] = Uses(wiring, function.outputs, self, {})
         return self._uses[id(function)]
 
     def entry(self, node: Node, position: int) -> tuple[Uses, str] | None:
@@ -143,7 +192,7 @@ def stored_tensors(model: Model) -> Iterator[Stored]:
 
 def _of_graph(graph: Graph, scope: Scope, functions: Functions) -> Iterator[Stored]:
     wiring = _with_inner(graph.wiring)
-    uses = Uses(wiring, [each.name for each in graph.outputs], functions)
+    uses = Uses(wiring, [each.name for each in graph.outputs], functions, graph.initializers)
     yield from _of_nodes(graph.wiring, scope, graph.initializers, uses, functions)
 
 

@@ -37,13 +37,35 @@ _BY_FRAMEWORK = re.compile(
 )
 
 
+_NORMALIZATION = re.compile(r"(?:^|/)normalization(?:_\d+)*/")
+
+
+def adapted(tensor: Tensor, value: str, site: Site) -> str:
+    """Why a constant may be a statistic of Keras' Normalization layer; empty if it may not.
+
+    It subtracts a mean and divides by a deviation, which Keras counts if they were adapted to data
+    and does not if they were given
+    (https://keras.io/api/layers/preprocessing_layers/numerical/normalization/).
+    """
+    node = site.node
+    if node is None or node.op_type not in ("Sub", "Div", "Mul") or tensor.elements < 2:
+        return ""
+    names = (tensor.name or value, node.name, *node.outputs[:1])
+    if not any(_NORMALIZATION.search(each) for each in names):
+        return ""
+    which = "mean" if node.op_type == "Sub" else "variance"
+    return f"it may be the {which} of Keras' Normalization, which also counts one step"
+
+
 def written(tensor: Tensor, value: str, site: Site, model: Model) -> tuple[bool, str]:
     """Whether an exporter wrote a learned tensor, and why it may have where nothing tells."""
     node = site.node
     if node is None:
         return False, ""
-    absent = _ABSENT.get(node.op_type, {}).get(site.position)
     name = tensor.name or value
+    absent = _ABSENT.get(node.op_type, {}).get(site.position)
+    if absent is None and _BY_EXPORTER.search(name):
+        absent = 0.0  # as the initial state of an RNN that torch has written out
     if absent is None or _BY_FRAMEWORK.search(name) or tensor.elements > MOST_ELEMENTS:
         return False, ""
     values = loaded(tensor, model)

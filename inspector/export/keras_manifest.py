@@ -16,7 +16,13 @@ from inspector.export import protos
 from inspector.export.manifests import Description
 from inspector.export.verify import ExpectedNorm
 from inspector.facts.count import Role
-from inspector.facts.manifest import FrameworkTotals, NotExported, SourceBatchNorm, SourceTensor
+from inspector.facts.manifest import (
+    FrameworkTotals,
+    NotExported,
+    SourceBatchNorm,
+    SourceLayer,
+    SourceTensor,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -70,8 +76,38 @@ def describe(
             other=_elements(model.non_trainable_weights),
         ),
         notes=tuple(notes),
+        layers=_layers(model, converted),
     )
     return description, tuple(norms)
+
+
+def _layers(model: Any, converted: tracing.Converted) -> tuple[SourceLayer, ...]:
+    """What `model.summary()` lists, in its order."""
+    import keras
+
+    functional = isinstance(model, keras.src.models.Functional)
+    listed = model.layers
+    if functional and not isinstance(model, keras.Sequential):
+        listed = model._operations  # as keras.src.utils.summary_utils has it
+    return tuple(
+        SourceLayer(
+            name=each.name,
+            kind=type(each).__name__,
+            scopes=tuple(map(naming.unmarked, converted.scopes.get(id(each), ()))),
+            dims=_dims(each),
+        )
+        for each in listed
+    )
+
+
+def _dims(layer: Any) -> tuple[int | None, ...] | None:
+    """Dims of what a layer gives, if that is one tensor and Keras knows them."""
+    import keras
+
+    for node in reversed(layer._inbound_nodes):
+        shapes = [each.shape for each in keras.tree.flatten(node.output_tensors)]
+        return tuple(shapes[0]) if len(shapes) == 1 else None
+    return None
 
 
 def _exporter() -> str:

@@ -22,7 +22,11 @@ def path_of(thing: Any, model: Any) -> str:
 
     A Sequential model prefixes its own name and a Functional one does not.
     """
+    from keras.src.models import Functional, Sequential
+
     path = str(getattr(thing, "path", "") or thing.name)
+    if isinstance(model, Functional) and not isinstance(model, Sequential):
+        return path  # whose first part may well be a layer of the model's own name
     return path.removeprefix(f"{model.name}/")
 
 

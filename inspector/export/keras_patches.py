@@ -62,6 +62,43 @@ def native_batchnorm() -> Iterator[Calls]:
         yield calls
 
 
+@contextmanager
+def scopes_noted() -> Iterator[dict[int, list[str]]]:
+    """While tracing, tell under which name scopes each layer computes, by the layer's id.
+
+    Operations that are no layers get a scope of their own: Keras opens none for them.
+    """
+    import keras
+    import tensorflow as tf
+    from keras.src.backend.tensorflow.core import name_scope
+    from keras.src.ops.operation import Operation
+
+    noted: dict[int, list[str]] = {}
+    enter, call = name_scope.__enter__, Operation.__call__
+
+    def note(owner: Any) -> None:
+        scope = tf.get_current_name_scope()
+        if scope:
+            noted.setdefault(id(owner), []).append(scope)
+
+    def entering(self: Any) -> Any:
+        result = enter(self)
+        if self._pop_on_exit and isinstance(self.caller, keras.layers.Layer):
+            note(self.caller)
+        return result
+
+    @wraps(call)
+    def calling(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, keras.layers.Layer) or tf.executing_eagerly():
+            return call(self, *args, **kwargs)
+        with tf.name_scope(self.name):
+            note(self)
+            return call(self, *args, **kwargs)
+
+    with replaced(name_scope, "__enter__", entering), replaced(Operation, "__call__", calling):
+        yield noted
+
+
 def _numbered(call: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     # Keras reads the signature of `call`; `wraps` keeps it.
     @wraps(call)

@@ -35,7 +35,8 @@ class Converted:
     """A converted model, not yet renamed.
 
     `captured` maps the name of a frozen constant to the variable it holds; `calls` are the calls
-    of BatchNorm layers by their number, `expected` the numbers that the outputs depend on.
+    of BatchNorm layers by their number, `expected` the numbers that the outputs depend on. `scopes`
+    are those that each layer's nodes are named under, by the layer's id.
     """
 
     proto: ModelProto
@@ -43,6 +44,7 @@ class Converted:
     calls: Sequence[patches.Call]
     expected: frozenset[int]
     arithmetic: Sequence[Any]
+    scopes: Mapping[int, Sequence[str]]
 
 
 def signatures(model: Any) -> list[Signature]:
@@ -148,7 +150,7 @@ def convert(model: Any, how: Signature, opset: int) -> Converted:
     """
     import tensorflow as tf
 
-    with patches.native_batchnorm() as calls:
+    with patches.native_batchnorm() as calls, patches.scopes_noted() as scopes:
         concrete = _trace(model, how)
     names = {concrete.inputs[position].name: each.name for position, each in enumerate(how.inputs)}
     outputs = [each.name for each in concrete.outputs]
@@ -164,6 +166,7 @@ def convert(model: Any, how: Signature, opset: int) -> Converted:
         calls=tuple(calls.met),
         expected=_reachable(frozen, outputs),
         arithmetic=tuple(calls.unsupported),
+        scopes=scopes,
     )
 
 

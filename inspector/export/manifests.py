@@ -17,6 +17,7 @@ from inspector.facts.manifest import (
     Manifest,
     NotExported,
     SourceBatchNorm,
+    SourceLayer,
     SourceTensor,
     Verification,
 )
@@ -38,6 +39,7 @@ class Description:
     not_exported: tuple[NotExported, ...]
     totals: FrameworkTotals
     notes: tuple[str, ...]
+    layers: tuple[SourceLayer, ...] = ()
 
 
 def finish(
@@ -91,4 +93,5 @@ def _manifest(described: Description, found: Verification) -> Manifest:
         not_exported=described.not_exported,
         totals=described.totals,
         verification=found,
+        layers=described.layers,
     )

@@ -102,7 +102,9 @@ def describe(
         not_exported=_not_exported(module, proto),
         totals=FrameworkTotals(
             trainable=sum(each.numel() for each in module.parameters()),
-            other=sum(each.numel() for each in module.buffers() if each.is_floating_point()),
+            other=sum(
+                each.numel() for name, each in module.named_buffers() if not _counts_steps(name)
+            ),
         ),
         notes=(*notes, *_remarks(module, _used(module, proto, calls))),
     )
@@ -256,24 +258,14 @@ def _remarks(module: torch.nn.Module, used: Counter[str]) -> list[str]:
 
 def _tensors(module: torch.nn.Module, proto: ModelProto) -> tuple[SourceTensor, ...]:
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    statistics = {
-        f"{path}.{name}" if path else name
-        for path, _ in _norm_layers(module, every_path=True)
-        for name in _STATISTICS
-    }
-    # Also those of a functional batch_norm, whatever they are called.
-    statistics |= {name for node in protos.batchnorms(proto) for name in node.input[3:5]}
     own = dict(_named(module))
     held = protos.initializers(proto)
     tensors = [
         SourceTensor(
             name=name,
             source=name,
-            role=Role.LEARNED
-            if name in parameters
-            else Role.STATISTIC
-            if name in statistics
-            else Role.CONSTANT,
+            # PyTorch counts no buffer, whether it is a statistic or a table.
+            role=Role.LEARNED if name in parameters else Role.STATISTIC,
         )
         for name in held
         if name in own
@@ -290,6 +282,11 @@ def _tensors(module: torch.nn.Module, proto: ModelProto) -> tuple[SourceTensor, 
     return tuple(tensors)
 
 
+def _counts_steps(name: str) -> bool:
+    """Whether a buffer is a BatchNorm's count of training steps."""
+    return name.rpartition(".")[2] == "num_batches_tracked"
+
+
 def _not_exported(module: torch.nn.Module, proto: ModelProto) -> tuple[NotExported, ...]:
     held = protos.initializers(proto)
     stored = {id(each) for name, each in _named(module) if name in held}
@@ -301,7 +298,7 @@ def _not_exported(module: torch.nn.Module, proto: ModelProto) -> tuple[NotExport
             source=name,
             elements=each.numel(),
             why="counts training steps; ONNX has no place for it"
-            if name.rpartition(".")[2] == "num_batches_tracked"
+            if _counts_steps(name)
             else "inference does not use it",
         )
         for key, (name, each) in once.items()

@@ -234,12 +234,16 @@ class Affine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookalike:
-    """What could be taken for a BatchNorm and is none: `kind` names it, `why` tells by what."""
+    """What could be taken for a BatchNorm and is none: `kind` names it, `why` tells by what.
+
+    `tensors` are the stored scale and shift of a normalisation that is written out as arithmetic.
+    """
 
     name: str
     scope: Scope
     kind: str
     why: str
+    tensors: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,11 +78,23 @@ class OnnxTotals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beyond:
+    """Elements that the framework counted when it exported, over those that the file holds.
+
+    Negative where the file holds more than the framework has.
+    """
+
+    learned: int
+    statistics: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
     """One count from which every convention follows.
 
     `learned + statistics + constants + unknown == onnx.elements + merged` always holds: `merged`
-    are elements that the exporter stored once where the framework has them several times.
+    are elements that the exporter stored once where the framework has them several times. The
+    totals of Keras and PyTorch are those with `beyond`.
     """
 
     tensors: tuple[CountedTensor, ...]
@@ -94,4 +106,5 @@ class Count:
     torch: TorchTotals
     onnx: OnnxTotals
     merged: int
+    beyond: Beyond
     notes: tuple[str, ...]

@@ -45,13 +45,13 @@ class SourceBatchNorm:
 class SourceLayer:
     """A layer as the framework's own summary lists it.
 
-    `scope` is what the names of its nodes begin with, empty where it left none; `dims` are those of
-    its output as the framework writes them, None for what is free. `kind` is its class.
+    `scopes` are what the names of its nodes begin with, one for each call; `dims` are those of its
+    output as the framework writes them, None for what is free. `kind` is its class.
     """
 
     name: str
     kind: str
-    scope: str = ""
+    scopes: tuple[str, ...] = ()
     dims: tuple[int | None, ...] | None = None
 
 
@@ -172,7 +172,7 @@ class Manifest:
                 SourceLayer(
                     name=str(each["name"]),
                     kind=str(each["kind"]),
-                    scope=str(each["scope"]),
+                    scopes=tuple(map(str, each["scopes"])),
                     dims=_dims(each["dims"]),
                 )
                 for each in fields.get("layers", ())  # files of 0.1 have none

@@ -14,7 +14,7 @@ from inspector.facts.batchnorm import (
     Origin,
     Parameter,
 )
-from inspector.facts.model import Node
+from inspector.facts.model import Node, Tensor
 from inspector.recognise.affine import evidence, is_pair, is_per_channel, steps, units
 from inspector.recognise.around import after, before, dims_of, fold_target
 from inspector.recognise.axes import beside_channels, channel_axis, of_length, written_axis
@@ -73,7 +73,7 @@ def _maps(links: Links, place: Place) -> Iterator[Found]:
             yield lookalike(unit, place, "quantisation scale", why)
         elif norm is None and (tail := _tail(unit, place)) is not None:
             if is_per_channel(unit):
-                yield lookalike(unit, place, *tail)
+                yield lookalike(unit, place, *tail, tensors=_stored(unit))
         elif norm is None and evidence(unit)[1]:
             if is_whole(unit, place):
                 yield _batchnorm(unit, _ALL_LOST, place)
@@ -93,6 +93,14 @@ def _scale_of_integers(unit: Links, place: Place) -> str:
 def _tail(unit: Links, place: Place) -> tuple[str, str] | None:
     """The normalisation that a map is the end of, and by what that is known."""
     return normalised(unit[0].data, place, _own(unit)) if may_normalise(place) else None
+
+
+def _stored(unit: Links) -> tuple[Tensor, ...]:
+    """The constants of a map as they are stored."""
+    from inspector.recognise.algebra import base
+
+    found = (base(each.source).tensor for each in unit)
+    return tuple(each for each in found if each is not None and each.elements > 1)
 
 
 def _own(unit: Links) -> str:

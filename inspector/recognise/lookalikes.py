@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from inspector.facts.batchnorm import Lookalike, Origin
-from inspector.facts.model import Node
+from inspector.facts.model import Node, Tensor
 from inspector.recognise.around import dims_of
 from inspector.recognise.names import other_norm
 from inspector.recognise.operators import INTEGER_TYPES, ROOTS
@@ -251,6 +251,9 @@ def _to_integer(node: Node) -> bool:
     return node.int_attribute("to", 1) in INTEGER_TYPES
 
 
-def lookalike(links: Sequence[Link], place: Place, kind: str, why: str) -> Lookalike:
+def lookalike(
+    links: Sequence[Link], place: Place, kind: str, why: str, tensors: tuple[Tensor, ...] = ()
+) -> Lookalike:
     """A run of arithmetic that is the end of something else."""
-    return Lookalike(name=links[-1].node.label, scope=place.scope, kind=kind, why=why)
+    name = links[-1].node.label
+    return Lookalike(name=name, scope=place.scope, kind=kind, why=why, tensors=tensors)

@@ -59,7 +59,16 @@ def _inspection(fact: Inspection) -> dict[str, Any]:
         "outputs": [_value(each) for each in fact.outputs],
         "batchnorms": [_norm(each) for each in fact.norms],
         "affines": [_affine(each) for each in fact.affines],
-        "lookalikes": [asdict(each) for each in fact.lookalikes],
+        "lookalikes": [
+            {
+                "name": each.name,
+                "scope": each.scope,
+                "kind": each.kind,
+                "why": each.why,
+                "tensors": [tensor.name for tensor in each.tensors],
+            }
+            for each in fact.lookalikes
+        ],
         "folded": [asdict(each) for each in fact.folded],
         "linear": [asdict(each) for each in fact.linear],
         "against": None if fact.reference is None else asdict(fact.reference),
