@@ -11,9 +11,11 @@ from inspector.errors import UndecidedError, UnreadableError
 if TYPE_CHECKING:
     from inspector.facts.batchnorm import Norms
     from inspector.facts.comparison import Comparison
+    from inspector.facts.count import CountedTensor
     from inspector.facts.inspection import Inspection, Reference
     from inspector.facts.manifest import Manifest
     from inspector.facts.model import Model
+    from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.summary import Summary
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -93,6 +95,11 @@ def summarise_file(path: Path, *, external_dirs: Sequence[Path] = ()) -> Summary
     inspector.errors.UnreadableError
         It is no readable ONNX model.
     """
+    return _summed(path, external_dirs)[2]
+
+
+def _summed(path: Path, external_dirs: Sequence[Path]) -> tuple[Model, Norms, Summary]:
+    """A model with its BatchNorms and its layer table."""
     model = _opened(path, external_dirs)
     from inspector.count import count_parameters, summarise
     from inspector.read.shapes import with_inferred_shapes
@@ -102,7 +109,60 @@ def summarise_file(path: Path, *, external_dirs: Sequence[Path] = ()) -> Summary
     manifest, notes = _manifest(model)
     count = count_parameters(model, norms, manifest)
     notes = (*notes, *_remarks(model))
-    return summarise(with_inferred_shapes(model), norms, count, manifest, notes=notes)
+    summary = summarise(with_inferred_shapes(model), norms, count, manifest, notes=notes)
+    return model, norms, summary
+
+
+def reconcile_files(
+    left: Path, right: Path, *, external_dirs: Sequence[Path] = ()
+) -> Reconciliation:
+    """Why the totals of two models differ: a list that adds up to the gap.
+
+    Parameters
+    ----------
+    left, right
+        ONNX files.
+    external_dirs
+        Folders in which data files may lie beside the models' own.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        One of them is no readable ONNX model.
+    """
+    from inspector.count.reconcile import reconcile
+
+    one, norms, before = _summed(left, external_dirs)
+    other, other_norms, after = _summed(right, external_dirs)
+    fates, other_fates = {}, {}
+    if not one.missing_data and not other.missing_data:
+        # What one side holds and the other does not is looked for there.
+        from inspector.recognise.against import trace
+
+        fates = {each.name: each for each in trace(other, other_norms, one, norms)}
+        other_fates = {each.name: each for each in trace(one, norms, other, other_norms)}
+    sides = ((one, before), (other, after))
+    owners = {id(each): model for model, summary in sides for each in summary.count.tensors}
+
+    def is_zero(counted: CountedTensor) -> bool:
+        model, tensor = owners[id(counted)], counted.tensor
+        missing = tensor.external in model.missing_data
+        return not missing and not model.weights.load(tensor).any()
+
+    return reconcile(before, after, is_zero, left_fates=fates, right_fates=other_fates)
+
+
+def explain_total(path: Path, total: int, *, external_dirs: Sequence[Path] = ()) -> Explanation:
+    """How a total of parameters from somebody's summary comes about, by what a model holds.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        The file is no readable ONNX model.
+    """
+    from inspector.count.explain import explain
+
+    return explain(_summed(path, external_dirs)[2], total)
 
 
 def _traced(model: Model, norms: Norms, against: Path, external_dirs: Sequence[Path]) -> Reference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,10 @@ from inspector.cli.collector import collect_cycles
 from inspector.cli.group import DefaultGroup
 from inspector.cli.terminal import print_report, progress, wants_color, width
 from inspector.cli.usage import Command, Group
-from inspector.errors import UsageError
+from inspector.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from inspector.facts.reconciliation import Explanation, Reconciliation
 
 _HELP = """Tell the truth about BatchNorm in any ONNX model, whichever framework wrote it.
 
@@ -140,6 +143,43 @@ def summary(
 
     fact = table(summarise_file(model, external_dirs=external_dir or ()), style or "")
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
+
+
+@app.command(cls=Command, short_help="Why two totals of parameters differ, to the unit.")
+def reconcile(
+    left: Annotated[str, typer.Argument(metavar="A", help="An ONNX file.")],
+    right: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="The ONNX file to hold against it.")
+    ] = None,
+    total: Annotated[
+        int | None,
+        typer.Option("--total", metavar="N", help="A number from somebody's summary instead of B."),
+    ] = None,
+    external_dir: ExternalDirOption = None,
+    format: TableFormatOption = TableFormat.text,
+) -> None:
+    """Say why two models, or a model and a number, have other totals: a list that adds up.
+
+    Exits with 1 where something is left unexplained.
+    """
+    from inspector.count.tables import reconciled
+    from inspector.flows import explain_total, reconcile_files
+    from inspector.report import render
+
+    fact: Reconciliation | Explanation
+    if (right is None) is (total is None):
+        raise UsageError(
+            "reconcile takes a second model or a total", hint="give B, or --total N, not both"
+        )
+    if right is not None:
+        fact = reconcile_files(left, right, external_dirs=external_dir or ())
+    else:
+        assert total is not None  # one of the two is given
+        fact = explain_total(left, total, external_dirs=external_dir or ())
+    shown = fact if format in ("text", "json") else reconciled(fact)
+    print_report(render(shown, format, width=width(), color=wants_color(sys.stdout)))
+    if fact.unexplained:
+        raise typer.Exit(ExitCode.FINDINGS)
 
 
 @app.command(cls=Command, short_help="Are two models one function or not, and why.")

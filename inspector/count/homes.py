@@ -17,13 +17,16 @@ _MOST_STEPS = 256
 class Placed:
     """Elements of one tensor in one role, at the node that uses them first; None if none does.
 
-    `users` are all nodes that use the tensor.
+    `site` is the operator that gives them the role, and `users` are all nodes that use the tensor.
+    `stored` is False for all but the first role of a tensor.
     """
 
     tensor: CountedTensor
     role: Role
     home: Node | None
+    site: Site | None
     users: tuple[Node, ...]
+    stored: bool
 
 
 def placed(model: Model, path: Sequence[Node], count: Count) -> Iterator[Placed]:
@@ -42,12 +45,18 @@ def placed(model: Model, path: Sequence[Node], count: Count) -> Iterator[Placed]
         homes = [_home(site, outer, order, model) for site in sites]
         found = {order[id(node)]: node for node in homes if node is not None}
         users = tuple(found[at] for at in sorted(found))
+        chosen: list[tuple[Site | None, Node | None]] = [(None, None)]
         if counted.again and layers is not None:
-            homes = [_home(site, outer, order, model) for site in layers.slots(name, sites)]
-        else:
-            homes = [users[0] if users else None]
-        for role, home in zip((counted.role, *counted.again), homes, strict=True):
-            yield Placed(tensor=counted, role=role, home=home, users=users)
+            slots = layers.slots(name, sites)
+            chosen = [(site, _home(site, outer, order, model)) for site in slots]
+        elif users:
+            at = next(i for i, home in enumerate(homes) if home is users[0])
+            chosen = [(sites[at], users[0])]
+        roles = (counted.role, *counted.again)
+        for at, (role, (site, home)) in enumerate(zip(roles, chosen, strict=True)):
+            yield Placed(
+                tensor=counted, role=role, home=home, site=site, users=users, stored=at == 0
+            )
 
 
 def _home(

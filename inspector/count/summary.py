@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from inspector.count.homes import Placed, placed
 from inspector.count.kinds import classes, kind_of
@@ -14,7 +14,7 @@ from inspector.facts.batchnorm import Norms
 from inspector.facts.count import Count, Role
 from inspector.facts.manifest import Manifest, SourceLayer
 from inspector.facts.model import Dim, Graph, Model, Node
-from inspector.facts.summary import Input, Layout, NodeRow, Row, Source, Summary
+from inspector.facts.summary import Input, Layout, NodeRow, Part, Row, Source, Summary
 
 
 def summarise(
@@ -51,6 +51,7 @@ class _Table:
         self.layouts = layouts(model.graph, self.dims)
         self.path = on_path(model.graph)
         self.placed = list(placed(model, self.path, count))
+        self.several = [e for e in self.placed if len(e.users) > 1 and not e.tensor.again]
         self.held: dict[int, list[Placed]] = {}
         for each in self.placed:
             if each.home is not None:
@@ -124,7 +125,8 @@ class _Table:
         own = owner.kind.rpartition(".")[2] if owner is not None and not fused else ""
         if own:
             keras, torch = (own, torch or own) if self.framework == "keras" else (keras or own, own)
-        sizes = self._sizes(layer)
+        held = [each for node in layer.nodes for each in self.held.get(id(node), ())]
+        sizes = _sizes(held)
         return Row(
             name="" if owner is None or fused else owner.name,
             kind=kind or own,
@@ -138,25 +140,18 @@ class _Table:
             unknown=sizes[Role.UNKNOWN],
             fused=fused,
             written_out=owner is not None and not owner.name,
-            shared=not (sizes[Role.LEARNED] or sizes[Role.STATISTIC]) and self._shares(layer),
+            shared=self._shares(layer),
+            parts=_parts(held),
         )
 
-    def _sizes(self, layer: Layer) -> dict[Role, int]:
-        """Elements that a layer is the first to use, by role."""
-        sizes = dict.fromkeys(Role, 0)
-        for node in layer.nodes:
-            for each in self.held.get(id(node), ()):
-                sizes[each.role] += each.tensor.tensor.elements
-        return sizes
-
     def _shares(self, layer: Layer) -> bool:
-        """Whether a layer without tensors of its own uses what one before it holds."""
+        """Whether a layer uses what one before it holds."""
         mine = {id(node) for node in layer.nodes}
         return any(
             each.role in (Role.LEARNED, Role.STATISTIC)
+            and id(each.home) not in mine
             and any(id(user) in mine for user in each.users)
-            for each in self.placed
-            if len(each.users) > 1
+            for each in self.several
         )
 
     def _kind(self, layer: Layer) -> str | None:
@@ -266,23 +261,15 @@ class _Table:
 
     def _left_over(self, rows: Sequence[Row]) -> Iterator[Row]:
         """What was counted and no row holds."""
-        count = self.count
-        learned = count.learned - sum(each.learned for each in rows)
-        statistics = count.statistics - sum(each.statistics for each in rows)
-        unknown = count.unknown - sum(each.unknown for each in rows)
-        if learned or statistics or unknown:
-            yield Row(
-                name="",
-                kind="",
-                keras="(in no layer)",
-                torch="(in no layer)",
-                nodes=(),
-                dims=None,
-                layout=Layout.NONE,
-                learned=learned,
-                statistics=statistics,
-                unknown=unknown,
-            )
+        shown = {id(part.tensor) for row in rows for part in row.parts if part.stored}
+        rest = [each for each in self.placed if each.stored and id(each.tensor) not in shown]
+        sizes = _sizes(rest)
+        beyond = self.count.beyond
+        if sizes[Role.LEARNED] or sizes[Role.STATISTIC] or sizes[Role.UNKNOWN]:
+            yield _extra("(in no layer)", sizes, _parts(rest))
+        if beyond.learned or beyond.statistics:
+            own = {Role.LEARNED: beyond.learned, Role.STATISTIC: beyond.statistics}
+            yield _extra("(not in the file)", own | {Role.UNKNOWN: 0})
 
     def _nodes(self) -> Iterator[NodeRow]:
         elements = self._by_node()
@@ -312,7 +299,47 @@ class _Table:
         return found
 
 
+def _sizes(held: Iterable[Placed]) -> dict[Role, int]:
+    """Elements by role."""
+    sizes = dict.fromkeys(Role, 0)
+    for each in held:
+        sizes[each.role] += each.tensor.tensor.elements
+    return sizes
+
+
+def _parts(held: Iterable[Placed]) -> tuple[Part, ...]:
+    """What is held, apart from constants."""
+    return tuple(
+        Part(
+            tensor=each.tensor,
+            role=each.role,
+            op_type=each.site.node.op_type if each.site and each.site.node else "",
+            position=each.site.position if each.site else -1,
+            stored=each.stored,
+        )
+        for each in held
+        if each.role is not Role.CONSTANT
+    )
+
+
 _BIASES = frozenset({"Add", "Sub"})
+
+
+def _extra(what: str, sizes: Mapping[Role, int], parts: tuple[Part, ...] = ()) -> Row:
+    """A row for what no layer holds."""
+    return Row(
+        name="",
+        kind="",
+        keras=what,
+        torch=what,
+        nodes=(),
+        dims=None,
+        layout=Layout.NONE,
+        learned=sizes[Role.LEARNED],
+        statistics=sizes[Role.STATISTIC],
+        unknown=sizes[Role.UNKNOWN],
+        parts=parts,
+    )
 
 
 def _framework(model: Model, manifest: Manifest | None) -> str:

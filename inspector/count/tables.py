@@ -13,6 +13,7 @@ from math import prod
 
 from inspector.errors import UsageError
 from inspector.facts.model import Dim
+from inspector.facts.reconciliation import Difference, Explanation, Reconciliation
 from inspector.facts.summary import Layout, Row, Source, Summary
 from inspector.facts.table import Cell, Table
 
@@ -50,6 +51,9 @@ def _keras(summary: Summary) -> Table:
     again: dict[str, int] = {}
     for row, activation in _with_activations(summary.rows):
         if row.container:
+            continue
+        if not row.kind:
+            rows.append((row.keras, "", "", row.learned + row.statistics))
             continue
         shown = activation or row
         if row.name and row.name in again:
@@ -93,6 +97,10 @@ def _torch(summary: Summary) -> Table:
         operation = row.written_out and not row.learned and summary.source is Source.NOTES
         if operation or row.torch == "InputLayer":
             continue  # torchsummary lists modules alone
+        if not row.kind:
+            if row.learned:
+                rows.append((row.torch, "", "", row.learned))
+            continue
         dims = _channels_first(row.dims, row.layout)
         rows.append((f"{row.torch}-{len(rows) + 1}", row.name, dims, row.learned))
         elements.append(_elements(dims))
@@ -160,7 +168,7 @@ def _notes(summary: Summary) -> tuple[str, ...]:
             f"{count.unknown:,} elements are of unknown role and in no total: `bninspect` says why"
         )
     if any(row.shared for row in summary.rows):
-        found.append("a layer that uses the weights of one above it counts 0")
+        found.append("a layer that shares weights with one above it counts only what it adds")
     if summary.framework != "keras" and count.torch.num_batches_tracked:
         found.append(
             f"PyTorch would also keep {count.torch.num_batches_tracked} num_batches_tracked, "
@@ -230,3 +238,31 @@ def _megabytes(elements: Sequence[int | None], times: int = 1) -> float | None:
     """As torchsummary: four bytes an element, and 1 MB of 1024² bytes."""
     known = [each for each in elements if each is not None]
     return times * sum(known) * _FLOAT_BYTES / _MEBI if len(known) == len(elements) else None
+
+
+def reconciled(fact: Reconciliation | Explanation) -> Table:
+    """Why totals differ, as a table: amounts first."""
+    if isinstance(fact, Explanation):
+        return Table(
+            style="reconcile",
+            title=fact.path,
+            columns=("What", "Elements"),
+            rows=tuple((each.what, each.elements) for each in fact.terms),
+            totals=(("unexplained", fact.unexplained), ("total", fact.total)),
+        )
+    left, right = fact.totals
+    rows: list[tuple[Cell, ...]] = [(fact.left, "", left.keras, left.torch, left.stored)]
+    rest = Difference(
+        what="left unexplained", amounts=fact.unexplained, where=fact.unexplained_where
+    )
+    for each in (*fact.differences, rest):
+        by = each.amounts
+        rows.append((each.what, ", ".join(each.where), by.keras, by.torch, by.stored))
+    rows.append((fact.right, "", right.keras, right.torch, right.stored))
+    return Table(
+        style="reconcile",
+        title=f"{fact.left} -> {fact.right}",
+        columns=("What", "Where", "Keras", "PyTorch", "Stored"),
+        rows=tuple(rows),
+        totals=(),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from inspector.facts.count import Count
+from inspector.facts.count import Count, CountedTensor, Role
 from inspector.facts.fact import fact
 from inspector.facts.manifest import NotExported
 from inspector.facts.model import Dim
@@ -26,6 +26,21 @@ class Source(StrEnum):
     NOTES = "the exporter's notes on its nodes"
     NAMES = "the names of its nodes"
     GRAPH = "the graph alone"
+
+
+@fact(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A tensor, or one role of it, at the operator that is the first to use it.
+
+    `position` is that of the operator's input; -1 where it gets there by other operators.
+    `stored` is False where an exporter merged it with an equal one that is stored elsewhere.
+    """
+
+    tensor: CountedTensor
+    role: Role
+    op_type: str
+    position: int
+    stored: bool = True
 
 
 @fact(frozen=True, slots=True, kw_only=True)
@@ -56,6 +71,8 @@ class Row:
         Whether it is an operation in a module's own code, and no module by itself.
     shared
         Whether tensors that it uses were counted with a layer before it.
+    parts
+        What it is the first to use, apart from constants.
     """
 
     name: str
@@ -72,6 +89,7 @@ class Row:
     container: bool = False
     written_out: bool = False
     shared: bool = False
+    parts: tuple[Part, ...] = ()
 
 
 @fact(frozen=True, slots=True, kw_only=True)

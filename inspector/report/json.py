@@ -40,6 +40,11 @@ def _body(fact: Fact) -> tuple[str, dict[str, Any]]:
 
     if isinstance(fact, Table):
         return "table", _table(fact)
+    from inspector.facts.reconciliation import Explanation, Reconciliation
+
+    if isinstance(fact, Reconciliation | Explanation):
+        name = "reconciliation" if isinstance(fact, Reconciliation) else "explanation"
+        return name, asdict(fact)
     from inspector.facts.comparison import Comparison
 
     if isinstance(fact, Comparison):

@@ -18,6 +18,7 @@ DOUBT = "1;33"
 HEAD = "1"
 FAINT = "2"
 NAME = "36"
+PLAIN = "0"
 
 
 class Page:
@@ -73,11 +74,17 @@ class Page:
         self.blank()
         self.line((title, HEAD), f"  {rest}" if rest else "")
 
-    def pairs(self, rows: Sequence[tuple[str, Sequence[Span]]], *, indent: int = 2) -> None:
+    def pairs(
+        self,
+        rows: Sequence[tuple[str, Sequence[Span]]],
+        *,
+        indent: int = 2,
+        style: str = FAINT,
+    ) -> None:
         """Labels in one column, what they say in the next, wrapped under itself."""
         width = max((len(label) for label, _ in rows), default=0) + 2
         for label, spans in rows:
-            first = (" " * indent + label.ljust(width), FAINT)
+            first = (" " * indent + label.ljust(width), style)
             self._wrapped(first, " " * (indent + width), spans)
 
     def text(self) -> str:

@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from inspector.facts.comparison import Comparison
     from inspector.facts.export import Export
     from inspector.facts.inspection import Inspection
+    from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.table import Table
 
-Fact: TypeAlias = "Inspection | Comparison | Export | Table"
+Fact: TypeAlias = "Inspection | Comparison | Export | Table | Reconciliation | Explanation"
 
 FORMATS = ("text", "json", "csv", "markdown")
 """The last two are for tables alone."""
@@ -57,6 +58,16 @@ def _to_text(fact: Fact, width: int, color: bool) -> str:
         from inspector.report.tables import write_table
 
         write_table(fact, page)
+        return page.text()
+    from inspector.facts.reconciliation import Explanation, Reconciliation
+
+    if isinstance(fact, Reconciliation | Explanation):
+        from inspector.report import text_reconciliation as text
+
+        if isinstance(fact, Reconciliation):
+            text.write_reconciliation(fact, page)
+        else:
+            text.write_explanation(fact, page)
         return page.text()
     from inspector.facts.comparison import Comparison
 

@@ -44,7 +44,10 @@ def shown(cell: Cell, style: str) -> str:
 def _write_keras(table: Table, page: Page) -> None:
     heads = ("Layer (type)", "Output Shape", "Param #")
     rows = [
-        (f"{shown(name, 'keras')} ({shown(kind, 'keras')})", *(shown(e, "keras") for e in rest))
+        (
+            f"{shown(name, 'keras')} ({shown(kind, 'keras')})" if kind else shown(name, "keras"),
+            *(shown(each, "keras") for each in rest),
+        )
         for name, kind, *rest in table.rows
     ]
     page.line((f'Model: "{printable(table.title)}"', HEAD))

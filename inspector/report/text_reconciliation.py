@@ -1,0 +1,81 @@
+"""Why totals differ, as text: amounts in columns, causes beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from inspector.facts.reconciliation import (
+    Amounts,
+    Difference,
+    Explanation,
+    Reconciliation,
+    Term,
+)
+from inspector.report.page import BAD, FAINT, GOOD, HEAD, NAME, PLAIN, Page, Span
+from inspector.report.words import listed, printable
+
+_COLUMN = 13
+_MOST_NAMED = 4
+
+
+def write_reconciliation(fact: Reconciliation, page: Page) -> None:
+    """Two models, and the list that leads from one's totals to the other's."""
+    before, after = fact.totals
+    page.line((printable(fact.left), HEAD), " → ", (printable(fact.right), HEAD))
+    page.blank()
+    names = [name.rjust(_COLUMN) for name in ("Keras", "PyTorch", "stored")]
+    page.exact(("".join(names), FAINT))
+    rows: list[tuple[str, Sequence[Span]]] = [
+        (_row(before, signed=False), ((_short(fact.left), NAME),))
+    ]
+    rows += [(_row(each.amounts), _cause(each)) for each in fact.differences]
+    style = BAD if fact.unexplained else GOOD
+    rest = f": {listed(fact.unexplained_where)}" if fact.unexplained_where else ""
+    rows.append((_row(fact.unexplained), (("left unexplained", style), rest)))
+    rows.append((_row(after, signed=False), ((_short(fact.right), NAME),)))
+    page.pairs(rows, indent=0, style=PLAIN)
+
+
+def _cause(each: Difference) -> Sequence[Span]:
+    if not each.where:
+        return (printable(each.what),)
+    rest = len(each.where) - _MOST_NAMED
+    more = f" and {rest} more" if rest > 0 else ""
+    return (f"{printable(each.what)}: ", (f"{listed(each.where[:_MOST_NAMED])}{more}", FAINT))
+
+
+def write_explanation(fact: Explanation, page: Page) -> None:
+    """A total as a sum."""
+    page.line((printable(fact.path), HEAD), f"  and a total of {fact.total:,}")
+    page.blank()
+    style = BAD if fact.unexplained else GOOD
+    page.pairs(
+        [
+            *_rows(fact.terms),
+            (_signed(fact.unexplained), (("left unexplained", style),)),
+            (f"{fact.total:>{_COLUMN},}", (("the total asked about", NAME),)),
+        ],
+        indent=0,
+        style=PLAIN,
+    )
+    for terms in fact.others:
+        page.heading("The same number is also")
+        page.pairs(_rows(terms), indent=0, style=PLAIN)
+
+
+def _rows(terms: Iterable[Term]) -> list[tuple[str, Sequence[Span]]]:
+    return [(_signed(each.elements), (printable(each.what),)) for each in terms]
+
+
+def _signed(elements: int) -> str:
+    return f"{elements:>+{_COLUMN},}"
+
+
+def _row(amounts: Amounts, *, signed: bool = True) -> str:
+    sign = "+" if signed else ""
+    cells = (amounts.keras, amounts.torch, amounts.stored)
+    return "".join(f"{each:>{sign}{_COLUMN},}" for each in cells)
+
+
+def _short(path: str) -> str:
+    return printable(path.replace("\\", "/").rpartition("/")[2])
