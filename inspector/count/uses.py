@@ -136,17 +136,27 @@ def _channels(node: Node, weight: Tensor) -> int:
 
 
 def _in_body(node: Node, position: int) -> str | None:
-    """The name within its body of what a Loop or a Scan is given, where it is given on.
+    """The name in its body of what a Loop or a Scan is given and hands on unchanged each time.
 
-    Sources: https://onnx.ai/onnx/operators/onnx__Loop.html and onnx__Scan.html.
+    What the body changes is a state, and no weight whatever it is multiplied with. Sources:
+    https://onnx.ai/onnx/operators/onnx__Loop.html and onnx__Scan.html.
     """
     body = node.attributes.get("body") if node.op_type in ("Loop", "Scan") else None
-    if not isinstance(body, Graph) or not node.is_standard:
+    if not isinstance(body, Graph) or not node.is_standard or position >= len(body.inputs):
         return None
-    # A Loop is given the count and the condition; its body, the iteration and the condition.
-    if node.op_type == "Loop" and position < 2:
+    # A Loop's body is given the iteration and the condition first, and gives the condition.
+    first, given = (2, position - 1) if node.op_type == "Loop" else (0, position)
+    if position < first or given >= len(body.outputs):
         return None
-    return body.inputs[position].name if position < len(body.inputs) else None
+    name, back = body.inputs[position].name, body.outputs[given].name
+    for _ in range(MOST_STEPS):
+        if back == name:
+            return name
+        producer = body.wiring.producers.get(back)
+        if producer is None or producer.op_type != "Identity":
+            return None
+        back = producer.input(0)
+    return None
 
 
 class Functions:

@@ -38,8 +38,9 @@ def holds(count: Count) -> Count:
     assert count.onnx.tensors == len(count.tensors)
     assert count.onnx.float_initializer_elements <= count.onnx.elements
     assert count.keras.total == count.keras.trainable + count.keras.non_trainable
-    assert count.keras.trainable == count.torch.parameters == count.learned
-    assert count.keras.non_trainable == count.torch.buffers == count.statistics
+    assert count.keras.total == count.torch.parameters + count.torch.buffers
+    assert count.torch.parameters == count.learned + count.beyond.learned
+    assert count.torch.buffers == count.statistics + count.beyond.statistics
     assert all(each.why for each in count.tensors)
     return count
 
