@@ -13,33 +13,59 @@ if TYPE_CHECKING:
     from inspector.facts.comparison import Comparison, Verdict
     from inspector.facts.export import Export
     from inspector.facts.inspection import Inspection
-    from inspector.flows import compare_files, inspect_file
+    from inspector.facts.reconciliation import Explanation, Reconciliation
+    from inspector.facts.summary import Summary
+    from inspector.facts.table import Table
+    from inspector.flows import (
+        compare_files,
+        explain_total,
+        inspect_file,
+        reconcile_files,
+        summarise_file,
+        summary_table,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Comparison",
+    "Explanation",
     "Export",
     "Inspection",
     "InspectorError",
+    "Reconciliation",
+    "Summary",
+    "Table",
     "Verdict",
     "__version__",
     "compare_files",
+    "explain_total",
     "export_keras",
     "export_torch",
     "inspect_file",
+    "reconcile_files",
+    "summarise_file",
+    "summary_table",
 ]
 
 _HOME = {
     "Comparison": "inspector.facts.comparison",
+    "Explanation": "inspector.facts.reconciliation",
     "Export": "inspector.facts.export",
     "Inspection": "inspector.facts.inspection",
     "InspectorError": "inspector.errors",
+    "Reconciliation": "inspector.facts.reconciliation",
+    "Summary": "inspector.facts.summary",
+    "Table": "inspector.facts.table",
     "Verdict": "inspector.facts.comparison",
     "compare_files": "inspector.flows",
+    "explain_total": "inspector.flows",
     "export_keras": "inspector.export",
     "export_torch": "inspector.export",
     "inspect_file": "inspector.flows",
+    "reconcile_files": "inspector.flows",
+    "summarise_file": "inspector.flows",
+    "summary_table": "inspector.flows",
 }
 
 

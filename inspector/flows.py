@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inspector.facts.model import Model
     from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.summary import Summary
+    from inspector.facts.table import Table
 
 Path: TypeAlias = str | os.PathLike[str]
 Progress: TypeAlias = Callable[[str], None]
@@ -96,6 +97,21 @@ def summarise_file(path: Path, *, external_dirs: Sequence[Path] = ()) -> Summary
         It is no readable ONNX model.
     """
     return _summed(path, external_dirs)[2]
+
+
+def summary_table(summary: Summary, style: str = "") -> Table:
+    """A model's layers as ``keras``, ``torch`` or ``onnx`` would list them.
+
+    Without a style, as the model's own framework would.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        There is no such style.
+    """
+    from inspector.count.tables import table
+
+    return table(summary, style)
 
 
 def _summed(path: Path, external_dirs: Sequence[Path]) -> tuple[Model, Norms, Summary]:

@@ -137,11 +137,10 @@ def summary(
     format: TableFormatOption = TableFormat.text,
 ) -> None:
     """List a model's layers, whichever framework it came from, as a user of one knows them."""
-    from inspector.count.tables import table
-    from inspector.flows import summarise_file
+    from inspector.flows import summarise_file, summary_table
     from inspector.report import render
 
-    fact = table(summarise_file(model, external_dirs=external_dir or ()), style or "")
+    fact = summary_table(summarise_file(model, external_dirs=external_dir or ()), style or "")
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
 
 
@@ -162,7 +161,6 @@ def reconcile(
 
     Exits with 1 where something is left unexplained.
     """
-    from inspector.count.tables import reconciled
     from inspector.flows import explain_total, reconcile_files
     from inspector.report import render
 
@@ -176,8 +174,7 @@ def reconcile(
     else:
         assert total is not None  # one of the two is given
         fact = explain_total(left, total, external_dirs=external_dir or ())
-    shown = fact if format in ("text", "json") else reconciled(fact)
-    print_report(render(shown, format, width=width(), color=wants_color(sys.stdout)))
+    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
     if fact.unexplained:
         raise typer.Exit(ExitCode.FINDINGS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from inspector.count.reconcile import amounts
 from inspector.facts.count import Role
 from inspector.facts.model import Storage
 from inspector.facts.reconciliation import Explanation, Term
@@ -42,13 +43,18 @@ def explain(summary: Summary, total: int) -> Explanation:
             return Explanation(
                 path=summary.path,
                 total=total,
+                counted=amounts(summary.count),
                 terms=found[0],
                 unexplained=0,
                 others=tuple(found[1 : 1 + _MOST_OTHERS]),
             )
     nearest = min(bases, key=lambda terms: abs(total - _sum(terms)))
     return Explanation(
-        path=summary.path, total=total, terms=nearest, unexplained=total - _sum(nearest)
+        path=summary.path,
+        total=total,
+        counted=amounts(summary.count),
+        terms=nearest,
+        unexplained=total - _sum(nearest),
     )
 
 

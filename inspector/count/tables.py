@@ -13,7 +13,6 @@ from math import prod
 
 from inspector.errors import UsageError
 from inspector.facts.model import Dim
-from inspector.facts.reconciliation import Difference, Explanation, Reconciliation
 from inspector.facts.summary import Layout, Row, Source, Summary
 from inspector.facts.table import Cell, Table
 
@@ -238,31 +237,3 @@ def _megabytes(elements: Sequence[int | None], times: int = 1) -> float | None:
     """As torchsummary: four bytes an element, and 1 MB of 1024² bytes."""
     known = [each for each in elements if each is not None]
     return times * sum(known) * _FLOAT_BYTES / _MEBI if len(known) == len(elements) else None
-
-
-def reconciled(fact: Reconciliation | Explanation) -> Table:
-    """Why totals differ, as a table: amounts first."""
-    if isinstance(fact, Explanation):
-        return Table(
-            style="reconcile",
-            title=fact.path,
-            columns=("What", "Elements"),
-            rows=tuple((each.what, each.elements) for each in fact.terms),
-            totals=(("unexplained", fact.unexplained), ("total", fact.total)),
-        )
-    left, right = fact.totals
-    rows: list[tuple[Cell, ...]] = [(fact.left, "", left.keras, left.torch, left.stored)]
-    rest = Difference(
-        what="left unexplained", amounts=fact.unexplained, where=fact.unexplained_where
-    )
-    for each in (*fact.differences, rest):
-        by = each.amounts
-        rows.append((each.what, ", ".join(each.where), by.keras, by.torch, by.stored))
-    rows.append((fact.right, "", right.keras, right.torch, right.stored))
-    return Table(
-        style="reconcile",
-        title=f"{fact.left} -> {fact.right}",
-        columns=("What", "Where", "Keras", "PyTorch", "Stored"),
-        rows=tuple(rows),
-        totals=(),
-    )

@@ -70,11 +70,13 @@ class Term:
 class Explanation:
     """A total from elsewhere as a sum of what a model holds.
 
-    ``sum of the terms + unexplained == total``. `others` are further sums of as many terms.
+    ``sum of the terms + unexplained == total``. `counted` is what the model counts in each
+    convention; `others` are further sums of as many terms.
     """
 
     path: str
     total: int
+    counted: Amounts
     terms: tuple[Term, ...]
     unexplained: int
     others: tuple[tuple[Term, ...], ...] = ()

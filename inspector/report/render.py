@@ -33,8 +33,13 @@ def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> 
         return to_json(fact)
     if format == "text":
         return _to_text(fact, width, color)
+    from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.table import Table
 
+    if isinstance(fact, Reconciliation | Explanation):
+        from inspector.report.text_reconciliation import as_table
+
+        fact = as_table(fact)
     if isinstance(fact, Table) and format in FORMATS:
         from inspector.report.tables import to_csv, to_markdown
 

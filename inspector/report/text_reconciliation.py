@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from inspector.facts.reconciliation import (
     Amounts,
@@ -11,6 +11,7 @@ from inspector.facts.reconciliation import (
     Reconciliation,
     Term,
 )
+from inspector.facts.table import Cell, Table
 from inspector.report.page import BAD, FAINT, GOOD, HEAD, NAME, PLAIN, Page, Span
 from inspector.report.words import listed, printable
 
@@ -54,6 +55,7 @@ def write_explanation(fact: Explanation, page: Page) -> None:
             *_rows(fact.terms),
             (_signed(fact.unexplained), (("left unexplained", style),)),
             (f"{fact.total:>{_COLUMN},}", (("the total asked about", NAME),)),
+            *_gaps(fact),
         ],
         indent=0,
         style=PLAIN,
@@ -61,6 +63,14 @@ def write_explanation(fact: Explanation, page: Page) -> None:
     for terms in fact.others:
         page.heading("The same number is also")
         page.pairs(_rows(terms), indent=0, style=PLAIN)
+
+
+def _gaps(fact: Explanation) -> Iterator[tuple[str, Sequence[Span]]]:
+    """How far the total is from what each framework counts."""
+    for name, counted in (("Keras", fact.counted.keras), ("PyTorch", fact.counted.torch)):
+        gap = fact.total - counted
+        said = f"against {counted:,}, which {name} counts" if gap else f"this is what {name} counts"
+        yield _signed(gap), ((said, FAINT),)
 
 
 def _rows(terms: Iterable[Term]) -> list[tuple[str, Sequence[Span]]]:
@@ -79,3 +89,31 @@ def _row(amounts: Amounts, *, signed: bool = True) -> str:
 
 def _short(path: str) -> str:
     return printable(path.replace("\\", "/").rpartition("/")[2])
+
+
+def as_table(fact: Reconciliation | Explanation) -> Table:
+    """Why totals differ, as a table: amounts first."""
+    if isinstance(fact, Explanation):
+        return Table(
+            style="reconcile",
+            title=fact.path,
+            columns=("What", "Elements"),
+            rows=tuple((each.what, each.elements) for each in fact.terms),
+            totals=(("unexplained", fact.unexplained), ("total", fact.total)),
+        )
+    left, right = fact.totals
+    rows: list[tuple[Cell, ...]] = [(fact.left, "", left.keras, left.torch, left.stored)]
+    rest = Difference(
+        what="left unexplained", amounts=fact.unexplained, where=fact.unexplained_where
+    )
+    for each in (*fact.differences, rest):
+        by = each.amounts
+        rows.append((each.what, ", ".join(each.where), by.keras, by.torch, by.stored))
+    rows.append((fact.right, "", right.keras, right.torch, right.stored))
+    return Table(
+        style="reconcile",
+        title=f"{fact.left} -> {fact.right}",
+        columns=("What", "Where", "Keras", "PyTorch", "Stored"),
+        rows=tuple(rows),
+        totals=(),
+    )
