@@ -117,7 +117,8 @@ def summary_table(summary: Summary, style: str = "") -> Table:
 def _summed(path: Path, external_dirs: Sequence[Path]) -> tuple[Model, Norms, Summary]:
     """A model with its BatchNorms and its layer table."""
     model = _opened(path, external_dirs)
-    from inspector.count import count_parameters, summarise
+    from inspector.count import count_parameters
+    from inspector.count.summary import summarise
     from inspector.read.shapes import with_inferred_shapes
     from inspector.recognise import find_batchnorms
 

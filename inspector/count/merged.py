@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from inspector.count.owners import told_layer
+from inspector.count.trails import told_layer
 from inspector.count.uses import Site, Stored
 from inspector.facts.count import Role
 from inspector.facts.fact import fact

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from inspector.count.trails import scoped_names
+from inspector.count.trails import trail as trail_of
 from inspector.facts.fact import fact
 from inspector.facts.model import Node
 from inspector.facts.notes import Module, traced
@@ -70,7 +72,7 @@ def _by_manifest(nodes: Sequence[Node], layers: Sequence[SourceLayer]) -> dict[i
     scopes = {scope: each for each in layers for scope in each.scopes}
     found = {}
     for node in nodes:
-        for name in _names(node):
+        for name in scoped_names(node):
             parts = name.split("/")
             inside = ("/".join(parts[:end]) for end in range(len(parts), 0, -1))
             scope = next((each for each in inside if each in scopes), "")
@@ -98,43 +100,9 @@ def _by_notes(nodes: Sequence[Node]) -> dict[int, Owner]:
     return found
 
 
-_TENSOR = re.compile(r"(?::\d+)?$")
-_MADE = re.compile(r"__\d+$")
-_CALLS = re.compile(r"(?:Stateful)?PartitionedCall(?:_\d+)?$")
-
-
-def _names(node: Node) -> Iterable[str]:
-    """Names that may carry scopes: of the first output, since optimisers rename the node."""
-    for name in (*node.outputs[:1], node.name):
-        if "/" in name:
-            yield _MADE.sub("", _TENSOR.sub("", name, count=1))
-
-
-def _trail(node: Node) -> tuple[str, ...]:
-    """The scopes around a node by its name, from the outermost in."""
-    if node.name.startswith("/"):
-        return _torchscript(node.name.split("/")[1:-1])
-    for name in _names(node):
-        if not name.startswith("/"):
-            parts = name.split("/")[:-1]
-            return tuple(each for each in parts if each and not _CALLS.match(each))
-    return ()
-
-
-def _torchscript(parts: Sequence[str]) -> tuple[str, ...]:
-    """Scopes of TorchScript, which repeats a container's name in those of what it holds."""
-    trail: list[str] = []
-    for each in parts:
-        if trail and each.startswith(f"{trail[-1]}."):
-            trail.append(each.removeprefix(f"{trail[-1]}."))
-        else:
-            trail.append(each)
-    return tuple(trail)
-
-
 def _by_names(nodes: Sequence[Node], weighs: Callable[[Node], bool]) -> dict[int, Owner]:
     """By scopes in names: the outermost scope with one node with weights at most is a layer."""
-    trails = {id(node): trail for node in nodes if (trail := _trail(node))}
+    trails = {id(node): trail for node in nodes if (trail := trail_of(node))}
     weighing: Counter[tuple[str, ...]] = Counter()
     for node in nodes:
         trail = trails.get(id(node), ())
@@ -183,12 +151,3 @@ def _is_numbered(trails: Iterable[tuple[str, ...]], root: int) -> bool:
 
 def _is_torch(nodes: Sequence[Node]) -> bool:
     return any(node.name.startswith("/") for node in nodes)
-
-
-def told_layer(node: Node) -> tuple[str, ...] | None:
-    """What is the same for all nodes of one layer, as far as the node itself tells."""
-    noted = traced(node)
-    if noted is not None:
-        # A module that is called again has a number behind its path.
-        return tuple(each.path.partition("@")[0] for each in noted.modules)
-    return _trail(node) or None

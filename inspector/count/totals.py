@@ -7,15 +7,15 @@ buffers and counts none (https://docs.pytorch.org/docs/stable/generated/torch.nn
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from inspector.count.evidence import as_named, as_noted, reconciled, roles_noted, roles_read
 from inspector.count.merged import ALONE, COUNTED, Layers
-from inspector.count.owners import told_layer
 from inspector.count.remarks import on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
-from inspector.count.uses import stored_tensors
+from inspector.count.trails import told_layer
+from inspector.count.uses import Site, stored_tensors
 from inspector.count.written import adapted, written
 from inspector.facts.batchnorm import Norms
 from inspector.facts.count import (
@@ -27,7 +27,7 @@ from inspector.facts.count import (
     Role,
     TorchTotals,
 )
-from inspector.facts.model import Model, Storage
+from inspector.facts.model import Model, Scope, Storage, Tensor
 
 if TYPE_CHECKING:
     from inspector.facts.manifest import Manifest
@@ -43,57 +43,16 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
     manifest
         What the export knows; its roles come first and are checked against the roles by use.
     """
-    known = {each.name: each for each in manifest.tensors} if manifest else {}
-    read = roles_read(norms)
-    noted = roles_noted(model)
-    notes: list[str] = []
-    counted = []
+    judge = _Judge(model, norms, manifest)
+    counted = [judge.counted(*each) for each in judge.stored]
     elements = dict.fromkeys(Role, 0)
     float_initializers = 0
-    stored = list(stored_tensors(model))
-    layers = Layers(stored, model)
-    for scope, name, tensor, sites in stored:
-        use = sites[0].use if len(sites) == 1 else role_of(tuple(each.use for each in sites))
-        if tensor.key in read and use.role in (Role.UNKNOWN, Role.CONSTANT):
-            use = read[tensor.key]
-        source, synthetic, doubt = known.get(name) if known and not scope else None, False, ""
-        if source is not None:
-            use, synthetic = reconciled(source, use, notes), source.synthetic
-        elif name in noted and not scope:
-            use = as_noted(name, noted[name], use, notes)
-        elif use.role is Role.UNKNOWN:
-            use = as_named(model, name) or use
-            doubt = adapted(tensor, name, sites[0]) if sites and manifest is None else ""
-        elif use.role is Role.LEARNED:
-            synthetic, doubt = written(tensor, name, sites[0], model)
-            if not synthetic and manifest is not None:
-                doubt = ""  # what a framework has, its manifest lists
-                synthetic = manifest.framework == "torch" and not scope
-            if synthetic:
-                use = Use(role=Role.CONSTANT, why="written by the exporter: no framework has it")
-        shared = ALONE
-        if len(sites) > 1 and not synthetic and use.role in COUNTED:
-            shared = layers.sharing(tensor, name, sites)
-            if source is not None:
-                shared = replace(shared, again=())  # our own export merges nothing
-        size = tensor.elements
-        for role in (use.role, *shared.again):
+    for each in counted:
+        size = each.tensor.elements
+        for role in (each.role, *each.again):
             elements[role] += size
-        if tensor.storage is Storage.INITIALIZER and tensor.is_float:
+        if each.tensor.storage is Storage.INITIALIZER and each.tensor.is_float:
             float_initializers += size
-        counted.append(
-            CountedTensor(
-                tensor=tensor,
-                scope=scope,
-                value=name,
-                role=use.role,
-                why=use.why,
-                synthetic=synthetic,
-                doubt=doubt,
-                again=shared.again,
-                layers=shared.layers,
-            )
-        )
     learned, statistics = elements[Role.LEARNED], elements[Role.STATISTIC]
     beyond = _beyond(manifest, learned, statistics)
     merged = sum(len(each.again) * each.tensor.elements for each in counted)
@@ -117,12 +76,84 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         merged=merged,
         beyond=beyond,
         notes=(
-            *notes,
+            *judge.notes,
             *on_framework(manifest, beyond),
             *on_sharing(counted, merged),
             *on_doubts(counted),
         ),
     )
+
+
+class _Judge:
+    """Finds the role of each stored tensor of one model.
+
+    `notes` collects contradictions between what is noted of a tensor and what uses it.
+    """
+
+    def __init__(self, model: Model, norms: Norms, manifest: Manifest | None) -> None:
+        self.stored = list(stored_tensors(model))
+        self.notes: list[str] = []
+        self._model = model
+        self._manifest = manifest
+        self._known = {each.name: each for each in manifest.tensors} if manifest else {}
+        self._read = roles_read(norms)
+        self._noted = roles_noted(model)
+        self._layers = Layers(self.stored, model)
+
+    def counted(
+        self, scope: Scope, name: str, tensor: Tensor, sites: Sequence[Site]
+    ) -> CountedTensor:
+        """A tensor with its role, and how often it counts."""
+        use = sites[0].use if len(sites) == 1 else role_of(tuple(each.use for each in sites))
+        if tensor.key in self._read and use.role in (Role.UNKNOWN, Role.CONSTANT):
+            use = self._read[tensor.key]
+        source = self._known.get(name) if self._known and not scope else None
+        synthetic, doubt = False, ""
+        if source is not None:
+            use, synthetic = reconciled(source, use, self.notes), source.synthetic
+        elif name in self._noted and not scope:
+            use = as_noted(name, self._noted[name], use, self.notes)
+        elif sites:
+            use, synthetic, doubt = self._by_evidence(
+                use, name, tensor, sites[0], inner=bool(scope)
+            )
+        shared = ALONE
+        if len(sites) > 1 and not synthetic and use.role in COUNTED:
+            shared = self._layers.sharing(tensor, name, sites)
+        return CountedTensor(
+            tensor=tensor,
+            scope=scope,
+            value=name,
+            role=use.role,
+            why=use.why,
+            synthetic=synthetic,
+            doubt=doubt,
+            # Our own export merges nothing.
+            again=() if source is not None else shared.again,
+            layers=shared.layers,
+        )
+
+    def _by_evidence(
+        self, use: Use, name: str, tensor: Tensor, site: Site, *, inner: bool
+    ) -> tuple[Use, bool, str]:
+        """What names and values add to the use of a tensor that nobody has noted.
+
+        Gives the use, whether an exporter wrote the tensor, and why it may have.
+        """
+        if use.role is Role.UNKNOWN:
+            doubt = adapted(tensor, name, site) if self._manifest is None else ""
+            return as_named(self._model, name) or use, False, doubt
+        if use.role is not Role.LEARNED:
+            return use, False, ""
+        synthetic, doubt = written(tensor, name, site, self._model)
+        if self._manifest is not None:
+            # What a framework has, its manifest lists; Keras' exporter splits some tensors.
+            doubt = ""
+            synthetic = synthetic or (self._manifest.framework == "torch" and not inner)
+        return (_WRITTEN if synthetic else use), synthetic, doubt
+
+
+_WRITTEN = Use(role=Role.CONSTANT, why="written by the exporter: no framework has it")
 
 
 def _keras(manifest: Manifest | None, learned: int, statistics: int) -> KerasTotals:

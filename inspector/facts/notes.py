@@ -41,8 +41,10 @@ def traced(node: Node) -> Traced | None:
         return None
     kinds = _QUOTED.findall(node.metadata.get(_CLASSES, ""))
     paths = _QUOTED.findall(node.metadata.get(_SCOPES, ""))
-    if len(kinds) < 2 or len(paths) != len(kinds):
+    if len(kinds) < 2:
         return None
+    if len(paths) != len(kinds):
+        paths = [""] * len(kinds)  # classes alone still tell what the node was
     modules = [
         Module(kind=kind, path=path)
         for kind, path in zip(kinds[:-1], paths[:-1], strict=True)

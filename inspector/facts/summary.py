@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from inspector.facts.count import Count, CountedTensor, Role
 from inspector.facts.fact import fact
-from inspector.facts.manifest import NotExported
-from inspector.facts.model import Dim
+
+if TYPE_CHECKING:
+    from inspector.facts.count import Count, CountedTensor, Role
+    from inspector.facts.manifest import NotExported
+    from inspector.facts.model import Dim
 
 
 class Layout(StrEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from inspector.facts.model import Node
+from inspector.facts.notes import traced
 
 _BATCHNORM = re.compile(
     r"(?:fused)?batch_?norm(?:alization)?(?:_?[123]d)?|(?<![a-z])bn(?![a-z])", re.IGNORECASE
@@ -40,8 +41,6 @@ _OPERATION = re.compile(r"batchnorm|FusedBatchNorm\w*")
 
 _SEPARATORS = re.compile(r"[/:;.]")
 
-_CLASSES = "pkg.torch.onnx.class_hierarchy"
-_SCOPES = "pkg.torch.onnx.name_scopes"
 _TRACED = "pkg.torch.onnx.fx_node"
 _RULES = "pkg.onnxscript.rewriter.rule_name"
 
@@ -128,14 +127,10 @@ def torch_scope(node: Node) -> str:
 
 def _torch_module(node: Node) -> tuple[str, str] | None:
     """Class and path of the innermost module around a node, as torch's exporter notes them."""
-    if not node.metadata:
+    noted = traced(node)
+    if noted is None:
         return None
-    # Lists of names as Python writes them: the last is the operator, the one before its module.
-    classes = re.findall(r"'([^']*)'", node.metadata.get(_CLASSES, ""))
-    paths = re.findall(r"'([^']*)'", node.metadata.get(_SCOPES, ""))
-    if len(classes) < 2:
-        return None
-    return classes[-2], paths[-2] if len(paths) == len(classes) else ""
+    return noted.modules[-1].kind, noted.modules[-1].path
 
 
 _MODULE = re.compile(r"BatchNorm(?:_?[123]d)?$")
