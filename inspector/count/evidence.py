@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from inspector.count.roles import Use
 from inspector.facts.batchnorm import Form, Norms
 from inspector.facts.count import Role
-from inspector.facts.model import Model
+from inspector.facts.model import Model, Storage, Tensor
 
 if TYPE_CHECKING:
     from inspector.facts.manifest import SourceTensor
@@ -66,15 +66,26 @@ _STATE = re.compile(r"(?:.*\.)?(?:\w+_)?(?:weight|bias)(?:_\w+)?$")
 """Names of weights in a state_dict: ``norm.weight``, ``in_proj_bias``, ``weight_ih_l0``."""
 
 
-def as_named(model: Model, name: str) -> Use | None:
+_OWN = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
+_MADE = re.compile(r"val_\d+|onnx_\w+|ortshared_\w+")
+
+
+def as_named(model: Model, tensor: Tensor, use: Use) -> Use | None:
     """The role of a tensor that its use leaves open, by the name that PyTorch gave it.
 
     TorchScript's exporter notes nothing, and keeps the names of the state_dict: what is called a
-    weight or a bias there is a parameter, anything else may be a buffer as well.
+    weight or a bias there is a parameter, anything else a parameter or a buffer.
     """
-    if not model.producer.startswith("pytorch") or _STATE.fullmatch(name) is None:
+    name = tensor.name
+    stored = tensor.storage is Storage.INITIALIZER and not _MADE.fullmatch(name)
+    if not model.producer.startswith("pytorch") or not stored:
         return None
-    return Use(role=Role.LEARNED, why=f"called {name.rpartition('.')[2]!r} in the state_dict")
+    if use.role is Role.UNKNOWN and _STATE.fullmatch(name):
+        return Use(role=Role.LEARNED, why=f"called {name.rpartition('.')[2]!r} in the state_dict")
+    if use.role is Role.CONSTANT and _OWN.fullmatch(name):
+        why = "named as in a state_dict: a parameter or a buffer, which the exporter does not tell"
+        return Use(role=Role.UNKNOWN, why=f"{why}; {use.why}")
+    return None
 
 
 def reconciled(source: SourceTensor, use: Use, notes: list[str]) -> Use:

@@ -8,7 +8,8 @@ from inspector.count.merged import Layers
 from inspector.count.uses import Site, stored_tensors
 from inspector.facts.count import Count, CountedTensor, Role
 from inspector.facts.fact import fact
-from inspector.facts.model import Graph, Model, Node
+from inspector.facts.graphs import subgraphs
+from inspector.facts.model import Model, Node
 
 _MOST_STEPS = 256
 
@@ -47,7 +48,7 @@ def placed(model: Model, path: Sequence[Node], count: Count) -> Iterator[Placed]
         users = tuple(found[at] for at in sorted(found))
         chosen: list[tuple[Site | None, Node | None]] = [(None, None)]
         if counted.again and layers is not None:
-            slots = layers.slots(name, sites)
+            slots = layers.slots(name, sites)[-1 - len(counted.again) :]
             chosen = [(site, _home(site, outer, order, model)) for site in slots]
         elif users:
             at = next(i for i, home in enumerate(homes) if home is users[0])
@@ -90,7 +91,7 @@ def _outer(model: Model) -> dict[int, Node]:
         while pending:
             each = pending.pop()
             function = model.function(each)
-            inner = list(_inner(each))
+            inner = [one for graph in subgraphs(each) for one in graph.nodes]
             if function is not None and id(function) not in entered:
                 entered.add(id(function))
                 inner += function.nodes
@@ -98,10 +99,3 @@ def _outer(model: Model) -> dict[int, Node]:
                 found.setdefault(id(one), node)
             pending += inner
     return found
-
-
-def _inner(node: Node) -> Iterator[Node]:
-    for value in node.attributes.values():
-        for each in value if isinstance(value, tuple) else (value,):
-            if isinstance(each, Graph):
-                yield from each.nodes

@@ -16,7 +16,7 @@ MOVES = frozenset(
 )
 """Operators that give the same numbers, elsewhere or in another type."""
 
-LINEAR = frozenset({"Conv", "ConvTranspose", "Linear"})
+LINEAR = frozenset({"Conv", "ConvTranspose", "Linear", "MatMul"})
 """Kinds whose bias may stand behind them as an Add of its own."""
 
 

@@ -52,11 +52,26 @@ class Layers:
                 calls = [(each.node, each.position) for each in sites if each.node is not None]
                 for (one, at), (other, there) in pairwise(calls):
                     if one.op_type == other.op_type and at == there and one is not other:
-                        self._same[id(other)] = self._first(id(one))
+                        first = self._first(id(one))
+                        self._same.setdefault(first, first)
+                        self._same[self._first(id(other))] = first
 
-    def sharing(self, tensor: Tensor, name: str, sites: Sequence[Site]) -> Sharing:
-        """Whether a tensor with several uses is one or several in the framework."""
-        found = self.slots(name, sites)
+    def sharing(
+        self, tensor: Tensor, name: str, sites: Sequence[Site], *, buffer: bool = False
+    ) -> Sharing:
+        """Whether a tensor with several uses is one or several in the framework.
+
+        Parameters
+        ----------
+        buffer
+            Whether it is known to be a buffer: exporters keep the first of equal tensors, and
+            parameters come first, so none was merged into it.
+        """
+        found = [
+            each
+            for each in self.slots(name, sites)
+            if not buffer or each.use.role is Role.STATISTIC
+        ]
         if len(found) < 2:
             return Sharing(layers=len({id(each.node) for each in sites}))
         roles = tuple(each.use.role for each in found)
@@ -69,21 +84,24 @@ class Layers:
         found: dict[Hashable, Site] = {}
         for site in sites:
             if site.node is not None and site.use.role in COUNTED:
-                layer = self._layer(site.node, name)
+                layer = self.layer(site.node, name) or id(site.node)
                 found.setdefault((layer, site.node.op_type, site.position), site)
         return sorted(found.values(), key=lambda each: COUNTED.index(each.use.role))
 
-    def _layer(self, node: Node, name: str) -> Hashable:
-        """What is the same for all calls of the layer that a node is of."""
+    def layer(self, node: Node, name: str) -> Hashable:
+        """What is the same for all calls of the layer that a node is of; None if nothing tells.
+
+        `name` is that of one of its tensors.
+        """
         if id(node) in self._same:
             return self._first(id(node))
         told = told_layer(node)
         if told is None:
-            return id(node)
+            return None
         # A variable is called after its layer, and TensorFlow numbers the scope of each call.
         parent, variable = name.rpartition("/")[::2]
         own = parent.rpartition("/")[2]
-        if variable in _VARIABLES and re.fullmatch(rf"{re.escape(own)}(?:_\d+)*", told[-1]):
+        if variable in VARIABLES and re.fullmatch(rf"{re.escape(own)}(?:_\d+)*", told[-1]):
             return own
         return told
 
@@ -93,7 +111,7 @@ class Layers:
         return key
 
 
-_VARIABLES = frozenset("kernel bias gamma beta moving_mean moving_variance".split())
+VARIABLES = frozenset("kernel bias gamma beta moving_mean moving_variance".split())
 
 
 def is_uniform(tensor: Tensor, model: Model) -> bool:

@@ -86,6 +86,8 @@ def _by_manifest(nodes: Sequence[Node], layers: Sequence[SourceLayer]) -> dict[i
 def _by_notes(nodes: Sequence[Node]) -> dict[int, Owner]:
     """By torch's notes: a module that contains none with nodes of its own is a layer."""
     told = {id(node): each for node in nodes if (each := traced(node)) is not None}
+    if not any(each.modules[-1].path for each in told.values()):
+        return {}
     containers = {module.path for each in told.values() for module in each.modules[:-1]}
     found = {}
     for key, each in told.items():
@@ -112,18 +114,23 @@ def _by_names(nodes: Sequence[Node], weighs: Callable[[Node], bool]) -> dict[int
     if not weighing:
         return {}
     root = _root(list(trails.values()))
-    numbered = _is_numbered(trails.values(), root)
+    numbered = _is_numbered([trail for trail in trails.values() if weighing[trail]], root)
+    torch = _is_torch(nodes)
+    root = 0 if torch else root
     found = {}
     for key, trail in trails.items():
-        for end in range(min(root + 1, len(trail)), len(trail) + 1):
+        # PyTorch's modules are the innermost scopes; of TensorFlow's the outermost that may be one.
+        shortest = len(trail) if torch else min(root + 1, len(trail))
+        for end in range(shortest, len(trail) + 1):
             scope = trail[:end]
             if weighing[scope] <= 1 or scope not in containing:
                 break
-        if len(scope) <= root or (weighing[scope] > 1 and scope in containing):
+        container = scope in containing and (torch or weighing[scope] > 1)
+        if len(scope) <= root or container:
             continue  # written out in a scope that contains layers
         name = _NUMBER.sub("", scope[-1]) if numbered else scope[-1]
         path = (*scope[root:-1], name)
-        found[key] = Owner(key=scope, name=".".join(path) if _is_torch(nodes) else "/".join(path))
+        found[key] = Owner(key=scope, name=".".join(path) if torch else "/".join(path))
     return found
 
 

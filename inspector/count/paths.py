@@ -5,8 +5,9 @@ All others compute shapes, or what follows from constants: no framework shows th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from inspector.facts.graphs import captured
 from inspector.facts.model import Graph, Node, Wiring
 
 _ARGUMENTS: Mapping[str, range] = {
@@ -25,28 +26,47 @@ _ARGUMENTS: Mapping[str, range] = {
 """Inputs that say how an operator works, by position, and that no data flows in by."""
 
 
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
+"""Operators that are a layer also where what they take is a constant of the model."""
+
+
 def is_argument(node: Node, position: int) -> bool:
     """Whether an input says how the operator works, and is no data."""
     return node.is_standard and position in _ARGUMENTS.get(node.op_type, ())
 
 
 def on_path(graph: Graph) -> list[Node]:
-    """The nodes that data flows through, in the file's order."""
-    wiring = graph.wiring
-    fed = _fed(graph, wiring)
-    wanted: set[int] = set()
-    pending = [value.name for value in graph.outputs]
-    seen = set(pending)
-    while pending:
-        node = wiring.producers.get(pending.pop())
-        if node is None or id(node) in wanted or id(node) not in fed:
+    """The nodes that data flows through, each behind those that it reads."""
+    producers = graph.wiring.producers
+    fed = _fed(graph, graph.wiring)
+
+    def read(node: Node) -> Iterator[Node]:
+        names = [each for at, each in enumerate(node.inputs) if not is_argument(node, at)]
+        for name in (*names, *captured(node)):
+            found = producers.get(name)
+            if found is not None and (id(found) in fed or found.op_type in _LAYERS):
+                yield found
+
+    ordered: list[Node] = []
+    done: set[int] = set()
+    for value in graph.outputs:
+        last = producers.get(value.name)
+        if last is None or (id(last) not in fed and last.op_type not in _LAYERS):
             continue
-        wanted.add(id(node))
-        for position, name in enumerate(node.inputs):
-            if name and name not in seen and not is_argument(node, position):
-                seen.add(name)
-                pending.append(name)
-    return [node for node in graph.nodes if id(node) in wanted]
+        pending = [last]
+        entered: set[int] = set()
+        while pending:
+            node = pending[-1]
+            if id(node) in done or id(node) in entered:
+                pending.pop()
+                if id(node) not in done:
+                    done.add(id(node))
+                    ordered.append(node)
+                continue
+            entered.add(id(node))
+            waiting = [each for each in read(node) if id(each) not in done]
+            pending += [each for each in reversed(waiting) if id(each) not in entered]
+    return ordered
 
 
 def _fed(graph: Graph, wiring: Wiring) -> set[int]:

@@ -71,11 +71,7 @@ def on_framework(manifest: Manifest | None, beyond: Beyond) -> Iterator[str]:
     missing = beyond.learned + beyond.statistics
     if not missing:
         return
-    absent = [
-        each
-        for each in manifest.not_exported
-        if "num_batches_tracked" not in each.source and "no weight of the model" not in each.why
-    ]
+    absent = [each for each in manifest.not_exported if each.is_weight]
     names = ", ".join(repr(each.source) for each in absent[:_MOST_NAMED])
     listed = f" (not stored as such: {names})" if absent else ""
     yield (

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from inspector.count.homes import Placed, placed
 from inspector.count.kinds import classes, kind_of
 from inspector.count.layers import MOVES, Layer, layers_of, split_activation
 from inspector.count.layouts import layouts
-from inspector.count.owners import owners
+from inspector.count.merged import VARIABLES
+from inspector.count.owners import Owner, Owners, owners
 from inspector.count.paths import on_path
 from inspector.facts.batchnorm import Norms
 from inspector.facts.count import Count, Role
-from inspector.facts.manifest import Manifest, SourceLayer
+from inspector.facts.manifest import Manifest
 from inspector.facts.model import Dim, Graph, Model, Node
 from inspector.facts.summary import Input, Layout, NodeRow, Part, Row, Source, Summary
 
@@ -56,8 +58,15 @@ class _Table:
         for each in self.placed:
             if each.home is not None:
                 self.held.setdefault(id(each.home), []).append(each)
+        self.using = {
+            id(node)
+            for each in self.placed
+            if each.role in (Role.LEARNED, Role.STATISTIC)
+            for node in (*each.users, *((each.home,) if each.home is not None else ()))
+        }
         self.framework = _framework(model, manifest)
         self.source, owned = owners(self.path, self.listed, self._weighs)
+        owned = self._with_named_weights(owned)
         biases = {each.value for each in count.tensors if each.role is Role.LEARNED}
         self.layers = layers_of(model.graph, self.path, owned, norms.batchnorms, biases)
         self.norms = {norm.output for norm in norms.batchnorms if norm.nodes and not norm.scope}
@@ -68,8 +77,6 @@ class _Table:
         if self.source is Source.NOTES:
             rows = list(self._with_containers(rows))
         table = [row for _, row in rows]
-        if self.source is Source.MANIFEST:
-            table = _as_listed(table, self.listed)
         return Summary(
             path=self.model.path,
             producer=self.model.producer,
@@ -79,16 +86,26 @@ class _Table:
             rows=(*table, *self._left_over(table)),
             nodes=tuple(self._nodes()),
             count=self.count,
+            listed=tuple(self._as_listed(table)),
             not_exported=self.manifest.not_exported if self.manifest else (),
             notes=notes,
         )
 
+    def _with_named_weights(self, owned: Owners) -> Owners:
+        """Owners also of nodes that an optimiser renamed, by the weights that they hold."""
+        if self.source not in (Source.MANIFEST, Source.NAMES):
+            return owned
+        by_name = {each.name: each for each in owned.values()}
+        more = dict(owned)
+        for node in self.path:
+            name = "" if id(node) in owned else _by_weight(self.held.get(id(node), ()))
+            if name:
+                more[id(node)] = by_name.get(name) or Owner(key=(name,), name=name)
+        return more
+
     def _weighs(self, node: Node) -> bool:
         """Whether a node has weights by which its layer is known; a bias says nothing."""
-        held = self.held.get(id(node), ())
-        return node.op_type not in _BIASES and any(
-            each.role in (Role.LEARNED, Role.STATISTIC) for each in held
-        )
+        return node.op_type not in _BIASES and id(node) in self.using
 
     def _inputs(self) -> Iterator[Input]:
         for value in self.graph.inputs:
@@ -139,7 +156,7 @@ class _Table:
             statistics=sizes[Role.STATISTIC],
             unknown=sizes[Role.UNKNOWN],
             fused=fused,
-            written_out=owner is not None and not owner.name,
+            written_out=(owner is None or not owner.name) and self.source is not Source.GRAPH,
             shared=self._shares(layer),
             parts=_parts(held),
         )
@@ -158,6 +175,11 @@ class _Table:
         """What a layer computes, by the node that makes it what it is."""
         if any(name in self.norms for node in layer.nodes for name in node.outputs):
             return "BatchNormalization"
+        norm = next((n.op_type for n in layer.nodes if n.op_type in _NORMS), None)
+        if norm is not None:
+            # GroupNorm is written as an InstanceNormalization of groups, and a scale and shift.
+            grouped = norm == "InstanceNormalization" and len(layer.nodes) > 1
+            return "GroupNormalization" if grouped else kind_of(norm)
         weighing = [node for node in layer.nodes if self._weighs(node)]
         doing = weighing or [node for node in layer.nodes if node.op_type not in MOVES]
         if not doing:
@@ -259,6 +281,43 @@ class _Table:
                     ),
                 )
 
+    def _as_listed(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """The layers of the manifest, with what the framework has of each."""
+        if self.manifest is None or not self.listed:
+            return
+        shapes = {row.name: (row.dims, row.layout) for row in rows if row.name and not row.fused}
+        elements = {each.value: each.tensor.elements for each in self.count.tensors}
+        sizes: dict[str, Counter[Role]] = {}
+        layers = {path: each.name for each in self.listed for path in each.weights}
+        names = {each.name for each in self.listed}
+        for tensor in self.manifest.tensors:
+            if not tensor.synthetic:
+                layer = layers.get(tensor.source) or _begun(tensor.source, names)
+                own = sizes.setdefault(layer, Counter())
+                own[tensor.role] += elements.get(tensor.name, 0)
+        for gone in self.manifest.not_exported:
+            if gone.is_weight:
+                layer = layers.get(gone.source) or _begun(gone.source, names)
+                own = sizes.setdefault(layer, Counter())
+                own[Role.LEARNED] += gone.elements
+        for each in self.listed:
+            dims, layout = (each.dims, Layout.LAST) if each.dims else shapes.get(each.name, _NONE)
+            own = sizes.pop(each.name, Counter())
+            yield Row(
+                name=each.name,
+                kind=each.kind,
+                keras=each.kind,
+                torch=each.kind,
+                nodes=(),
+                dims=dims,
+                layout=layout,
+                learned=own[Role.LEARNED],
+                statistics=own[Role.STATISTIC],
+            )
+        rest = sum(sizes.values(), Counter[Role]())
+        if rest:
+            yield _extra("(in no layer)", {role: rest[role] for role in Role})
+
     def _left_over(self, rows: Sequence[Row]) -> Iterator[Row]:
         """What was counted and no row holds."""
         shown = {id(part.tensor) for row in rows for part in row.parts if part.stored}
@@ -322,6 +381,10 @@ def _parts(held: Iterable[Placed]) -> tuple[Part, ...]:
     )
 
 
+_NORMS = frozenset(
+    "InstanceNormalization LayerNormalization GroupNormalization RMSNormalization "
+    "SimplifiedLayerNormalization SkipLayerNormalization GroupNorm".split()
+)
 _BIASES = frozenset({"Add", "Sub"})
 
 
@@ -342,6 +405,25 @@ def _extra(what: str, sizes: Mapping[Role, int], parts: tuple[Part, ...] = ()) -
     )
 
 
+_NONE: tuple[tuple[Dim, ...] | None, Layout] = (None, Layout.NONE)
+
+
+def _begun(source: str, names: Container[str]) -> str:
+    """The listed layer that a variable's path begins with; empty if none does."""
+    parts = source.split("/")
+    paths = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return next((path for path in paths if path in names), "")
+
+
+def _by_weight(held: Iterable[Placed]) -> str:
+    """The layer that a weight is called after, as Keras calls variables; empty if none is."""
+    for each in held:
+        layer, _, variable = each.tensor.value.rpartition("/")
+        if variable in VARIABLES and each.role is Role.LEARNED:
+            return layer
+    return ""
+
+
 def _framework(model: Model, manifest: Manifest | None) -> str:
     """The framework that a model is of, where the file tells; empty where it does not."""
     if manifest is not None:
@@ -359,26 +441,3 @@ def _dims_of(graph: Graph) -> dict[str, tuple[Dim, ...] | None]:
 
 def _without_ones(dims: Sequence[Dim]) -> list[Dim]:
     return [each for each in dims if each != 1]
-
-
-def _as_listed(rows: Sequence[Row], listed: Sequence[SourceLayer]) -> list[Row]:
-    """Rows in the framework's order, with those of layers that left no node."""
-    by_name: dict[str, list[Row]] = {}
-    name = ""
-    for row in rows:
-        name = name if row.fused else row.name
-        by_name.setdefault(name, []).append(row)
-    found: list[Row] = []
-    for layer in listed:
-        found += by_name.pop(layer.name, []) or [
-            Row(
-                name=layer.name,
-                kind=layer.kind,
-                keras=layer.kind,
-                torch=layer.kind,
-                nodes=(),
-                dims=layer.dims,
-                layout=Layout.LAST,
-            )
-        ]
-    return [*found, *(row for rest in by_name.values() for row in rest)]

@@ -13,7 +13,7 @@ from math import prod
 
 from inspector.errors import UsageError
 from inspector.facts.model import Dim
-from inspector.facts.summary import Layout, Row, Source, Summary
+from inspector.facts.summary import Layout, Row, Summary
 from inspector.facts.table import Cell, Table
 
 STYLES = ("keras", "torch", "onnx")
@@ -43,12 +43,12 @@ def table(summary: Summary, style: str = "") -> Table:
 def _keras(summary: Summary) -> Table:
     names = _Names()
     rows: list[tuple[Cell, ...]] = []
-    if summary.source is not Source.MANIFEST or summary.framework != "keras":
+    if not summary.listed:
         for each in summary.inputs:
             dims = _channels_last(each.dims, each.layout)
             rows.append((names.given(each.name, "InputLayer"), "InputLayer", dims, 0))
     again: dict[str, int] = {}
-    for row, activation in _with_activations(summary.rows):
+    for row, activation in _with_activations(summary.listed or summary.rows):
         if row.container:
             continue
         if not row.kind:
@@ -93,8 +93,8 @@ def _torch(summary: Summary) -> Table:
     rows: list[tuple[Cell, ...]] = []
     elements: list[int | None] = []
     for row in summary.rows:
-        operation = row.written_out and not row.learned and summary.source is Source.NOTES
-        if operation or row.torch == "InputLayer":
+        operation = row.written_out and not row.learned and summary.framework == "torch"
+        if (operation and row.kind) or row.torch == "InputLayer":
             continue  # torchsummary lists modules alone
         if not row.kind:
             if row.learned:
@@ -116,8 +116,8 @@ def _torch(summary: Summary) -> Table:
         rows=tuple(rows),
         totals=(
             ("Total params", learned),
-            ("Trainable params", learned),
-            ("Non-trainable params", 0),
+            ("Trainable params", summary.count.torch.trainable),
+            ("Non-trainable params", learned - summary.count.torch.trainable),
             ("Input size (MB)", size),
             ("Forward/backward pass size (MB)", passing),
             ("Params size (MB)", parameters),

@@ -14,7 +14,6 @@ from inspector.count.evidence import as_named, as_noted, reconciled, roles_noted
 from inspector.count.merged import ALONE, COUNTED, Layers
 from inspector.count.remarks import on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
-from inspector.count.trails import told_layer
 from inspector.count.uses import Site, stored_tensors
 from inspector.count.written import adapted, written
 from inspector.facts.batchnorm import Norms
@@ -65,8 +64,9 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
         keras=_keras(manifest, learned + beyond.learned, statistics + beyond.statistics),
         torch=TorchTotals(
             parameters=learned + beyond.learned,
+            trainable=learned + beyond.learned - _frozen(manifest, learned + beyond.learned),
             buffers=statistics + beyond.statistics,
-            num_batches_tracked=_steps(manifest) or _layers(norms, model),
+            num_batches_tracked=_steps(manifest) or _layers(norms, model, judge.layers),
         ),
         onnx=OnnxTotals(
             tensors=len(counted),
@@ -98,7 +98,7 @@ class _Judge:
         self._known = {each.name: each for each in manifest.tensors} if manifest else {}
         self._read = roles_read(norms)
         self._noted = roles_noted(model)
-        self._layers = Layers(self.stored, model)
+        self.layers = Layers(self.stored, model)
 
     def counted(
         self, scope: Scope, name: str, tensor: Tensor, sites: Sequence[Site]
@@ -119,7 +119,8 @@ class _Judge:
             )
         shared = ALONE
         if len(sites) > 1 and not synthetic and use.role in COUNTED:
-            shared = self._layers.sharing(tensor, name, sites)
+            buffer = not scope and self._noted.get(name) is Role.STATISTIC
+            shared = self.layers.sharing(tensor, name, sites, buffer=buffer)
         return CountedTensor(
             tensor=tensor,
             scope=scope,
@@ -142,9 +143,10 @@ class _Judge:
         """
         if use.role is Role.UNKNOWN:
             doubt = adapted(tensor, name, site) if self._manifest is None else ""
-            return as_named(self._model, name) or use, False, doubt
+            return as_named(self._model, tensor, use) or use, False, doubt
         if use.role is not Role.LEARNED:
-            return use, False, ""
+            told = not self._noted and self._manifest is None and not inner
+            return (as_named(self._model, tensor, use) if told else None) or use, False, ""
         synthetic, doubt = written(tensor, name, site, self._model)
         if self._manifest is not None:
             # What a framework has, its manifest lists; Keras' exporter splits some tensors.
@@ -163,6 +165,15 @@ def _keras(manifest: Manifest | None, learned: int, statistics: int) -> KerasTot
     if totals is None or totals.trainable + totals.other != whole:
         return KerasTotals(total=whole, trainable=learned, non_trainable=statistics)
     return KerasTotals(total=whole, trainable=totals.trainable, non_trainable=totals.other)
+
+
+def _frozen(manifest: Manifest | None, learned: int) -> int:
+    """Learned elements that are not trained, which frameworks alone know."""
+    if manifest is None:
+        return 0
+    if manifest.framework == "torch":
+        return manifest.totals.frozen
+    return max(learned - manifest.totals.trainable, 0)
 
 
 def _beyond(manifest: Manifest | None, learned: int, statistics: int) -> Beyond:
@@ -187,13 +198,13 @@ def _steps(manifest: Manifest | None) -> int:
     return sum(e.elements for e in listed if e.source.rpartition(".")[2] == "num_batches_tracked")
 
 
-def _layers(norms: Norms, model: Model) -> int:
+def _layers(norms: Norms, model: Model, layers: Layers) -> int:
     """Layers with running statistics: one that is called twice is two nodes."""
     found = set()
     for norm in norms.batchnorms:
         mean, var = norm.mean.tensor, norm.var.tensor
         if mean is not None and var is not None:
             node = None if norm.scope else model.graph.wiring.producers.get(norm.output)
-            told = told_layer(node) if node is not None else None
+            told = layers.layer(node, norm.mean.value) if node is not None else None
             found.add(told or (mean.key, var.key))
     return len(found)

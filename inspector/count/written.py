@@ -64,8 +64,8 @@ def written(tensor: Tensor, value: str, site: Site, model: Model) -> tuple[bool,
         return False, ""
     name = tensor.name or value
     absent = _ABSENT.get(node.op_type, {}).get(site.position)
-    if absent is None and _BY_EXPORTER.search(name):
-        absent = 0.0  # as the initial state of an RNN that torch has written out
+    if site.position == 0 and node.op_type in ("MatMul", "Gemm") and _BY_EXPORTER.search(name):
+        absent = 0.0  # the initial state of an RNN that torch has written out
     if absent is None or _BY_FRAMEWORK.search(name) or tensor.elements > MOST_ELEMENTS:
         return False, ""
     values = loaded(tensor, model)

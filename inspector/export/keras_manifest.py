@@ -17,6 +17,7 @@ from inspector.export.manifests import Description
 from inspector.export.verify import ExpectedNorm
 from inspector.facts.count import Role
 from inspector.facts.manifest import (
+    NO_WEIGHT,
     FrameworkTotals,
     NotExported,
     SourceBatchNorm,
@@ -95,6 +96,7 @@ def _layers(model: Any, converted: tracing.Converted) -> tuple[SourceLayer, ...]
             kind=type(each).__name__,
             scopes=tuple(map(naming.unmarked, converted.scopes.get(id(each), ()))),
             dims=_dims(each),
+            weights=tuple(naming.path_of(v, model) for v in getattr(each, "weights", ())),
         )
         for each in listed
     )
@@ -153,7 +155,7 @@ def _not_exported(
 
     def why(variable: Any) -> str:
         if id(variable) not in weights:
-            return "the state of a random generator or a metric, no weight of the model"
+            return f"the state of a random generator or a metric, {NO_WEIGHT}"
         if id(variable) in read:
             return "stored in another form, from which its values cannot be told"
         return "inference does not read it"

@@ -105,6 +105,7 @@ def describe(
             other=sum(
                 each.numel() for name, each in module.named_buffers() if not _counts_steps(name)
             ),
+            frozen=sum(each.numel() for each in module.parameters() if not each.requires_grad),
         ),
         notes=(*notes, *_remarks(module, _used(module, proto, calls))),
     )

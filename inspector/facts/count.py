@@ -60,10 +60,12 @@ class KerasTotals:
 class TorchTotals:
     """`sum(p.numel() for p in model.parameters())`: running statistics are buffers beside it.
 
+    `trainable` are the parameters that are not frozen, as far as the file tells.
     `num_batches_tracked` is one element a BatchNorm layer, which ONNX never stores.
     """
 
     parameters: int
+    trainable: int
     buffers: int
     num_batches_tracked: int
 

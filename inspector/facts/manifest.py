@@ -16,6 +16,9 @@ from inspector.facts.count import Role
 KEY = "bninspect.manifest"
 VERSION = 1
 
+NO_WEIGHT = "no weight of the model"
+"""What is said of a variable that the framework does not count."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTensor:
@@ -46,13 +49,15 @@ class SourceLayer:
     """A layer as the framework's own summary lists it.
 
     `scopes` are what the names of its nodes begin with, one for each call; `dims` are those of its
-    output as the framework writes them, None for what is free. `kind` is its class.
+    output as the framework writes them, None for what is free. `kind` is its class, and `weights`
+    are the paths of its variables.
     """
 
     name: str
     kind: str
     scopes: tuple[str, ...] = ()
     dims: tuple[int | None, ...] | None = None
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +68,24 @@ class NotExported:
     elements: int
     why: str
 
+    @property
+    def is_weight(self) -> bool:
+        """Whether the framework counts it: no state of a generator, and no count of steps."""
+        steps = self.source.rpartition(".")[2] == "num_batches_tracked"
+        return not steps and NO_WEIGHT not in self.why
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameworkTotals:
     """Elements as the framework itself counts them: `count_params()` or `parameters()`.
 
-    `other` is what it keeps beside: Keras' non-trainable weights, PyTorch's buffers.
+    `other` is what it keeps beside: Keras' non-trainable weights, PyTorch's buffers. `frozen` are
+    those of PyTorch's parameters that no gradient reaches; Keras has frozen weights in `other`.
     """
 
     trainable: int
     other: int
+    frozen: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +180,7 @@ class Manifest:
             totals=FrameworkTotals(
                 trainable=int(fields["totals"]["trainable"]),
                 other=int(fields["totals"]["other"]),
+                frozen=int(fields["totals"].get("frozen", 0)),
             ),
             layers=tuple(
                 SourceLayer(
@@ -174,6 +188,7 @@ class Manifest:
                     kind=str(each["kind"]),
                     scopes=tuple(map(str, each["scopes"])),
                     dims=_dims(each["dims"]),
+                    weights=tuple(map(str, each["weights"])),
                 )
                 for each in fields.get("layers", ())  # files of 0.1 have none
             ),

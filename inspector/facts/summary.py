@@ -130,7 +130,9 @@ class Summary:
     source
         What told which nodes are one layer.
     rows
-        Layers, in the order of the framework where the manifest tells it, else of the file.
+        Layers, in the order of the file.
+    listed
+        The layers that Keras itself lists, where the export's manifest has them.
     nodes
         One row for each node.
     """
@@ -143,5 +145,6 @@ class Summary:
     rows: tuple[Row, ...]
     nodes: tuple[NodeRow, ...]
     count: Count
+    listed: tuple[Row, ...] = ()
     not_exported: tuple[NotExported, ...] = ()
     notes: tuple[str, ...] = ()

@@ -5,12 +5,13 @@ Recognisers ask here, and so need not know of subgraphs, functions and Identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from inspector.facts.batchnorm import Origin
-from inspector.facts.model import Dim, Graph, Node, Scope, Tensor, Value, Wiring
+from inspector.facts.graphs import captured
+from inspector.facts.model import Dim, Node, Scope, Tensor, Value, Wiring
 from inspector.recognise.binding import ABSENT, Binding, computed
 from inspector.recognise.chains import COMPUTABLE, Chains, may_compute, recipe_for
 
@@ -299,22 +300,3 @@ def _constants(nodes: Iterable[Node]) -> dict[str, Tensor]:
             if isinstance(value, Tensor):
                 found[node.outputs[0]] = value
     return found
-
-
-def captured(node: Node) -> Iterator[str]:
-    """Names of outer values that the subgraphs of `node` read."""
-    for graph in subgraphs(node):
-        own = {value.name for value in graph.inputs} | graph.initializers.keys()
-        for inner in graph.nodes:
-            own.update(inner.outputs)
-        read = [name for inner in graph.nodes for name in (*inner.inputs, *captured(inner))]
-        read += (value.name for value in graph.outputs)
-        yield from (name for name in read if name and name not in own)
-
-
-def subgraphs(node: Node) -> Iterator[Graph]:
-    """The graphs among a node's attributes."""
-    for value in node.attributes.values():
-        for each in value if isinstance(value, tuple) else (value,):
-            if isinstance(each, Graph):
-                yield each

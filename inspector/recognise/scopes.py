@@ -11,11 +11,12 @@ from dataclasses import replace
 
 from inspector.errors import UnreadableError
 from inspector.facts.batchnorm import Origin
+from inspector.facts.graphs import subgraphs
 from inspector.facts.model import Graph, Model, Node, Scope, Wiring, function_name
 from inspector.recognise.attributes import called
 from inspector.recognise.binding import Binding
 from inspector.recognise.chains import Chains
-from inspector.recognise.place import Place, subgraphs
+from inspector.recognise.place import Place
 
 MOST_SCOPES = 10_000
 """Functions that call functions twice each unfold into millions; no real model comes near."""

@@ -46,7 +46,7 @@ class Page:
         room = max(self.width - len(lead), 20)
         text = _plain(spans)
         start = first if isinstance(first, str) else self._painted((first,))
-        for begin, end in _pieces(text, room):
+        for begin, end in pieces(text, room):
             part = self._painted(_cut(spans, begin, end)) if self.color else text[begin:end]
             self._lines.append(start + part)
             start = lead
@@ -107,7 +107,7 @@ def _cut(spans: Iterable[Span], begin: int, end: int) -> Iterator[Span]:
         end -= len(text)
 
 
-def _pieces(text: str, room: int) -> Iterator[tuple[int, int]]:
+def pieces(text: str, room: int) -> Iterator[tuple[int, int]]:
     """Begin and end of each line of `text`: broken between words, or within one too long for any.
 
     There is always a first line, be it empty.

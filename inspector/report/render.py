@@ -41,7 +41,7 @@ def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> 
 
         fact = as_table(fact)
     if isinstance(fact, Table) and format in FORMATS:
-        from inspector.report.tables import to_csv, to_markdown
+        from inspector.report.plain_tables import to_csv, to_markdown
 
         return to_csv(fact) if format == "csv" else to_markdown(fact)
     raise ValueError(f"format {format!r} is not one of {FORMATS}")

@@ -181,13 +181,22 @@ def shape_of(dims: Any) -> str:
 
 
 def question() -> Any:
-    """Conv, BatchNorm, Flatten, Dense, Dense: small, with every weight drawn."""
+    """Conv, BatchNorm, Flatten, Dense, Dense, with every weight drawn: small."""
+    return _of_models("small")
+
+
+def question_full() -> Any:
+    """The same as the question has it."""
+    return _of_models("cnn")
+
+
+def _of_models(name: str) -> Any:
+    import keras
+
     from inspector.export import source
 
     path = Path(__file__).resolve().parents[2] / "models" / "keras_cnn.py"
-    import keras
-
-    where = source.parse(f"{path}:small")
+    where = source.parse(f"{path}:{name}")
     with source.opened(where, lambda each: isinstance(each, keras.Model), "a model") as model:
         return model
 
@@ -466,10 +475,65 @@ def given() -> Any:
     return _chain((8, 8, 3), rows, L.Conv2D(4, 3), L.BatchNormalization())
 
 
+def channels_first() -> Any:
+    """Layers that Keras itself lists channels-first."""
+    from keras import layers as L  # noqa: N812
+
+    return _chain(
+        (3, 8, 8),
+        L.Conv2D(4, 3, data_format="channels_first"),
+        L.BatchNormalization(axis=1),
+        L.Flatten(data_format="channels_first"),
+        L.Dense(2),
+    )
+
+
+def permuted() -> Any:
+    """A gate over the channels, and layers that only move values."""
+    import keras
+    from keras import layers as L  # noqa: N812
+
+    image = keras.Input((8, 8, 3))
+    x = L.BatchNormalization()(L.Conv2D(4, 3)(image))
+    pooled = L.GlobalAveragePooling2D()(x)
+    moved = L.Permute((3, 1, 2))(L.Multiply()([x, L.Reshape((1, 1, 4))(pooled)]))
+    return keras.Model(image, [L.Flatten()(moved), L.Softmax()(L.Dense(3)(pooled))])
+
+
+def outputs() -> Any:
+    """An operation that gives several values."""
+    import keras
+    from keras import layers as L  # noqa: N812
+
+    image = keras.Input((8, 8, 6))
+    x, y = keras.ops.split(L.BatchNormalization()(image), 2, axis=-1)
+    return keras.Model(image, [L.Conv2D(2, 3)(x), L.Conv2D(3, 3)(y)])
+
+
+def subclassed() -> Any:
+    """Keras lists the layers of such a model alone, in the order in which it got them."""
+    import keras
+    from keras import layers as L  # noqa: N812
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.flat = L.Dense(2), L.Flatten()
+            self.conv, self.norm = L.Conv2D(4, 3), L.BatchNormalization()
+
+        def call(self, x: Any) -> Any:
+            return self.head(self.flat(keras.ops.relu(self.norm(self.conv(x)))))
+
+    model = Model()
+    model(keras.Input((8, 8, 3)))
+    return model
+
+
 NETWORKS: Mapping[str, Callable[[], Any]] = {
     each.__name__: each
     for each in (
         question,
+        question_full,
         sequential,
         shared,
         tied,
@@ -490,6 +554,10 @@ NETWORKS: Mapping[str, Callable[[], Any]] = {
         slopes,
         adapted,
         given,
+        channels_first,
+        permuted,
+        outputs,
+        subclassed,
     )
 }
 
@@ -500,4 +568,4 @@ def network(name: str) -> Any:
 
     keras.utils.set_random_seed(7)
     model = NETWORKS[name]()
-    return model if name == "question" else drawn(model)
+    return model if name.startswith("question") else drawn(model)

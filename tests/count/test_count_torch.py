@@ -106,8 +106,8 @@ HELD: dict[str, dict[str, Held]] = {
         "kept": ALL,
         "bare": ALL,
         "dynamo": Held(untold=LOOKED_UP, gone=("numbers",)),
-        "TorchScript": Held(untold=("waves", *LOOKED_UP), gone=("numbers",), constant=("factor",)),
-        "unfolded": Held(untold=("waves",), constant=("numbers", "factor")),
+        "TorchScript": Held(untold=("waves", "factor", *LOOKED_UP), gone=("numbers",)),
+        "unfolded": Held(untold=("waves", "numbers", "factor")),
     },
 }
 
@@ -310,23 +310,7 @@ def of_name(count: Count, name: str) -> CountedTensor:
     return found
 
 
-WRONG: dict[tuple[str, str, str], str] = {
-    ("no_affine", "dynamo", "fresh"): "the ones that a BatchNorm without scale is given are merged "
-    "with its variance, and count as one more statistic",
-    ("group_norm", "dynamo", "fresh"): "a bias of zeros that the exporter has reshaped is said to "
-    "be in no framework",
-}
-"""Defects that are known."""
-
-
-def marked(known: dict[tuple[str, str, str], str]) -> list[Any]:
-    return [
-        pytest.param(*case, marks=[pytest.mark.xfail(reason=known[case])] if case in known else [])
-        for case in CASES
-    ]
-
-
-@pytest.mark.parametrize(("name", "exporter", "state"), marked(WRONG))
+@pytest.mark.parametrize(("name", "exporter", "state"), CASES)
 def test_parameters_and_buffers(inspected, name, exporter, state):
     """Both totals are the module's own, but for what is written down; nothing is left over."""
     file, wanted = inspected(name, exporter, state), held(name, exporter, state)
@@ -387,16 +371,11 @@ def test_roles_of_tensors_that_keep_their_name(inspected, name, exporter, state)
     roles |= dict.fromkeys(wanted.constant, Role.CONSTANT)
     found = {each.value: each.role for each in file.count.tensors if each.value in roles}
     assert found == {each: roles[each] for each in found}
-    stored = sum(each.size for name, each in file.stored.items() if name in parameters)
+    stored = sum(each.size for key, each in file.stored.items() if key in parameters)
     assert bool(found) == bool(stored)
 
 
-STEPS_WRONG = {
-    ("twice", "unfolded", "trained"): "two calls of one layer are two layers to the count of steps",
-}
-
-
-@pytest.mark.parametrize(("name", "exporter", "state"), marked(STEPS_WRONG))
+@pytest.mark.parametrize(("name", "exporter", "state"), CASES)
 def test_steps(inspected, name, exporter, state):
     """One `num_batches_tracked` for each layer that the file still has."""
     file, wanted = inspected(name, exporter, state), held(name, exporter, state)
@@ -422,6 +401,29 @@ def test_folding_takes_two_of_each_channel_and_gives_one_bias(inspected):
         assert (kept.parameters, kept.buffers, kept.num_batches_tracked) == (10_898, 208, 8)
         assert stock.parameters == 10_898 - 2 * 104 + 104
         assert (stock.buffers, stock.num_batches_tracked) == (0, 0)
+
+
+@pytest.mark.parametrize("exporter", ["kept", "bare", "unfolded"])
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [("tied", ["table.weight"]), ("twice", [f"bn.{each}" for each in STATE])],
+)
+def test_what_is_shared_counts_once_and_is_said(inspected, name, shared, exporter):
+    count = inspected(name, exporter, "trained").count
+    assert [each.value for each in count.tensors if each.layers > 1] == shared
+    assert all(each.layers == 2 and not each.again for each in count.tensors if each.layers > 1)
+    (note,) = [each for each in count.notes if "shared by several operators" in each]
+    assert all(repr(each) in note for each in shared)
+
+
+def test_what_was_merged_is_said(inspected):
+    """Fresh, a BatchNorm's ones are both scale and variance, its zeros both bias and mean."""
+    count = inspected("conv3d", "unfolded", "fresh").count
+    merged = {each.value: each.again for each in count.tensors if each.again}
+    assert merged == {"1.weight": (Role.STATISTIC,), "1.bias": (Role.STATISTIC,)}
+    assert count.merged == 8
+    (note,) = [each for each in count.notes if "merged equal tensors" in each]
+    assert "'1.weight', '1.bias'" in note
 
 
 # The layer table beside torchinfo's and torchsummary's.
@@ -491,35 +493,17 @@ def lines(given: Table) -> list[Line]:
 
 # Without notes a class is known by its operators alone, and a layer by the scope of its call.
 NAMED_OTHERWISE: dict[str, dict[str, dict[str, str]]] = {
-    "tied": {"out": {"kind": "Add"}},  # its weights are the embedding's, its own is the bias
     "transformer": {"attention": {"kind": "Linear"}},
-    "group_norm": {"1": {"kind": "Mul"}},  # written out, with its scale behind
 }
 SECOND_CALLS = {
     "twice": {"bn_1": "bn"},
     "resnet": {f"layer{each}.relu_1": f"layer{each}.relu" for each in ("1.0", "2.0", "2.1")},
 }
 
-ROWS_WRONG = {
-    ("buffers", exporter): "an embedding of fixed numbers is no row, and what it holds is the "
-    "addition's behind it"
-    for exporter in ("kept", "bare", "unfolded")
-}
-
 
 @pytest.mark.parametrize(
     ("name", "exporter"),
-    [
-        pytest.param(
-            name,
-            exporter,
-            marks=[pytest.mark.xfail(reason=ROWS_WRONG[name, exporter])]
-            if (name, exporter) in ROWS_WRONG
-            else [],
-        )
-        for name in NETWORKS
-        for exporter in ("kept", "bare", "unfolded")
-    ],
+    [(name, exporter) for name in NETWORKS for exporter in ("kept", "bare", "unfolded")],
 )
 def test_layers_are_those_of_torchinfo(summarised, told_by_torchinfo, name, exporter):
     """Class, shape and parameters of each module in order; operations and containers aside."""

@@ -346,10 +346,9 @@ def trained(module: nn.Module) -> nn.Module:
             if isinstance(each, nn.MultiheadAttention):
                 draw(each.in_proj_bias, -0.5, 0.5)
                 draw(each.out_proj.bias, -0.5, 0.5)
-            if type(each).__name__.endswith("Norm") or "Norm" in type(each).__name__:
-                if each.weight is not None:
-                    draw(each.weight, 0.5, 1.5)
-                    draw(each.bias, -0.5, 0.5)
+            if "Norm" in type(each).__name__ and each.weight is not None:
+                draw(each.weight, 0.5, 1.5)
+                draw(each.bias, -0.5, 0.5)
     return module
 
 
