@@ -152,7 +152,9 @@ def reconcile(
     ] = None,
     total: Annotated[
         int | None,
-        typer.Option("--total", metavar="N", help="A number from somebody's summary instead of B."),
+        typer.Option(
+            "--total", metavar="N", min=0, help="A number from somebody's summary instead of B."
+        ),
     ] = None,
     external_dir: ExternalDirOption = None,
     format: TableFormatOption = TableFormat.text,

@@ -86,6 +86,8 @@ def _with_moves(graph: Graph, path: Sequence[Node], owners: Owners) -> dict[int,
     for node in reversed(path):
         if id(node) in owned or node.op_type not in MOVES or not node.is_standard:
             continue
+        if node.op_type == "Flatten":
+            continue  # a layer wherever it stands
         behind = {id(user): user for name in node.outputs for user, _ in users.get(name, ())}
         found = [owned[key] for key in behind if key in owned]
         if found and len(found) == len(behind) and len({each.key for each in found}) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TypeAlias
 
@@ -257,14 +257,36 @@ def _by_place(parts: Iterable[Part]) -> dict[str, list[Part]]:
 
 
 def _aligned(left: Sequence[Row], right: Sequence[Row]) -> Iterator[Pair]:
-    """Rows of both sides that stand for the same layer, and those of one side alone."""
-    matcher = SequenceMatcher(None, _keys(left), _keys(right), autojunk=False)
-    for tag, a, b, c, d in matcher.get_opcodes():
-        alike = [_family(row) for row in left[a:b]] == [_family(row) for row in right[c:d]]
-        if tag == "equal" or alike:
+    """Rows of both sides that stand for the same layer, and those of one side alone.
+
+    Layers are known by kind, size and channels; what lies between two such, by its kind.
+    """
+    for a, b, c, d, same in _blocks(_keys(left), _keys(right)):
+        if same:
             yield from (([left[a + at]], [right[c + at]]) for at in range(b - a))
-        else:
-            yield left[a:b], right[c:d]
+            continue
+        one, other = left[a:b], right[c:d]
+        for e, f, g, h, alike in _blocks([*map(_family, one)], [*map(_family, other)]):
+            if alike:
+                yield from (([one[e + at]], [other[g + at]]) for at in range(f - e))
+                continue
+            if e < f:
+                yield one[e:f], ()
+            if g < h:
+                yield (), other[g:h]
+
+
+def _blocks(
+    left: Sequence[Hashable], right: Sequence[Hashable]
+) -> list[tuple[int, int, int, int, bool]]:
+    """Stretches of two sequences, and whether they are the same; alike from either side."""
+    swapped = repr(left) > repr(right)
+    first, second = (right, left) if swapped else (left, right)
+    found = SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
+    return [
+        (c, d, a, b, tag == "equal") if swapped else (a, b, c, d, tag == "equal")
+        for tag, a, b, c, d in found
+    ]
 
 
 def _keys(rows: Sequence[Row]) -> list[tuple[str, int, Dim]]:

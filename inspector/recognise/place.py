@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from inspector.recognise.algebra import Algebra
 
 
+MOST_PASSES = 16
+"""Over nodes that are not sorted; more of them stand in a circle, or upside down."""
+
 _DIMS_ALONE = frozenset({"Shape", "Size"})
 """Operators that read no numbers."""
 
@@ -167,21 +170,32 @@ class Place:
         return found.tensor is not None or found.recipe is not None
 
     def _follow(self) -> None:
-        """Trace what nodes here compute from constants alone, in one pass.
+        """Trace what nodes here compute from constants alone, in one pass over sorted nodes.
 
-        ONNX has every value computed before it is used; what is not is taken for no constant.
+        ONNX has every value computed before it is used; files that break the rule take more.
         """
         self._is_followed = True
+        for _ in range(MOST_PASSES):
+            late = self._followed()
+            if not any(name in self._sources for name in late):
+                return
+
+    def _followed(self) -> list[str]:
+        """One such pass; gives the values that were not known when a node asked for them."""
         sources, producers, tensors = self._sources, self._producers, self._tensors
         opset = self.opset
+        late = []
         for node in self.nodes:
             if node.op_type not in COMPUTABLE or not node.is_standard:
+                continue
+            if node.outputs and node.outputs[0] in sources:
                 continue
             inputs: list[Binding | None] = []
             for name in self._deciding(node) if node.op_type == "CastLike" else node.inputs:
                 known = sources.get(name) if name else None
                 if name and known is None:
                     if name in producers and name not in tensors:
+                        late.append(name)
                         break
                     known = self.source(name)
                 if known is not None and known.tensor is None and known.recipe is None:
@@ -193,6 +207,7 @@ class Place:
                     if output and output not in sources and producers[output] is node:
                         known = self._known(output) if output in tensors else None
                         sources[output] = known or recipe_for(node, inputs, opset, output)
+        return late
 
     def _known(self, value: str) -> Binding | None:
         """What one of this place's own values stands for, where it is stored or was asked for."""

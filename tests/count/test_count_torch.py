@@ -608,10 +608,13 @@ def test_torchsummary_fails_on_the_others(printed_by_torchsummary, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["conv1d", "conv3d", "no_affine", "upwards", "linear", "group_norm", "resnet"]
+    "name", ["conv1d", "conv3d", "no_affine", "upwards", "linear", "group_norm"]
 )
 def test_sizes_without_notes(summarised, printed_by_torchsummary, name):
-    """TorchScript's names alone: the same sizes, where all that is done is done by modules."""
+    """TorchScript's names alone: the same sizes, where all that is done is done by modules.
+
+    Modules that contain others are rows of torchsummary, and names do not tell their class.
+    """
     theirs = printed_by_torchsummary(name)
     ours = dict(table(summarised(name, "unfolded", "trained"), "torch").totals)
     assert ours["Total params"] == int(theirs.totals["Total params"].replace(",", ""))
