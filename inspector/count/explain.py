@@ -150,7 +150,7 @@ def _without(summary: Summary) -> Iterator[Term]:
     behind = 0
     for row in reversed(rows[1:]):
         own = row.learned + row.statistics
-        name = row.name or row.keras
+        name = row.name or (row.nodes[0] if row.nodes else row.keras)
         yield Term(what=f"without the layer: {name!r}", elements=-own)
         behind += own
         if behind != own:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TypeAlias
 
@@ -14,7 +16,11 @@ from inspector.facts.traced import Fate, Traced
 
 IsZero: TypeAlias = Callable[[CountedTensor], bool]
 Fates: TypeAlias = Mapping[str, Traced]
+Block: TypeAlias = tuple[int, int, int, int, bool]
 Pair: TypeAlias = tuple[Sequence[Row], Sequence[Row]]
+
+_MOST_COMPARED = 40_000
+"""Pairs of layers that are compared each with each: it takes longer than their number."""
 
 _MEAN = "running mean"
 _FATES = {
@@ -261,7 +267,8 @@ def _aligned(left: Sequence[Row], right: Sequence[Row]) -> Iterator[Pair]:
 
     Layers are known by kind, size and channels; what lies between two such, by its kind.
     """
-    for a, b, c, d, same in _blocks(_keys(left), _keys(right)):
+    shared = {row.name for row in left if row.name} & {row.name for row in right}
+    for a, b, c, d, same in _blocks(_keys(left, shared), _keys(right, shared)):
         if same:
             yield from (([left[a + at]], [right[c + at]]) for at in range(b - a))
             continue
@@ -276,22 +283,72 @@ def _aligned(left: Sequence[Row], right: Sequence[Row]) -> Iterator[Pair]:
                 yield (), other[g:h]
 
 
-def _blocks(
-    left: Sequence[Hashable], right: Sequence[Hashable]
-) -> list[tuple[int, int, int, int, bool]]:
+def _blocks(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[Block]:
     """Stretches of two sequences, and whether they are the same; alike from either side."""
     swapped = repr(left) > repr(right)
     first, second = (right, left) if swapped else (left, right)
-    found = SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
+    found = _matched(first, second)
+    return [(c, d, a, b, same) if swapped else (a, b, c, d, same) for a, b, c, d, same in found]
+
+
+def _matched(first: Sequence[Hashable], second: Sequence[Hashable]) -> list[Block]:
+    """Stretches of two sequences in their order, each the same in both or in one alone."""
+    if len(first) * len(second) <= _MOST_COMPARED:
+        codes = SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
+        return [(a, b, c, d, tag == "equal") for tag, a, b, c, d in codes]
+    # Of layers by the hundred, each with its like in the same turn, where the order allows it.
+    places: dict[Hashable, list[int]] = {}
+    for at, key in enumerate(second):
+        places.setdefault(key, []).append(at)
+    turns: Counter[Hashable] = Counter()
+    pairs = []
+    for at, key in enumerate(first):
+        if turns[key] < len(places.get(key, ())):
+            pairs.append((at, places[key][turns[key]]))
+            turns[key] += 1
+    found: list[Block] = []
+    a = c = 0
+    for one, other in (*_rising(pairs), (len(first), len(second))):
+        if a < one or c < other:
+            found.append((a, one, c, other, False))
+        if one < len(first):
+            found.append((one, one + 1, other, other + 1, True))
+        a, c = one + 1, other + 1
+    return found
+
+
+def _rising(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The longest part of pairs in which the second number rises with the first."""
+    ends: list[int] = []
+    chains: list[tuple[tuple[int, int], int]] = []
+    tops: list[int] = []
+    for pair in pairs:
+        at = bisect_left(ends, pair[1])
+        chains.append((pair, tops[at - 1] if at else -1))
+        if at == len(ends):
+            ends.append(pair[1])
+            tops.append(len(chains) - 1)
+        else:
+            ends[at], tops[at] = pair[1], len(chains) - 1
+    found = []
+    back = tops[-1] if tops else -1
+    while back >= 0:
+        pair, back = chains[back]
+        found.append(pair)
+    return found[::-1]
+
+
+def _keys(rows: Sequence[Row], shared: Container[str]) -> list[Hashable]:
+    """What a layer is known by on both sides: kind, largest tensor, channels, and a shared name."""
     return [
-        (c, d, a, b, tag == "equal") if swapped else (a, b, c, d, tag == "equal")
-        for tag, a, b, c, d in found
+        (
+            _family(row),
+            max(_sizes(row), default=0),
+            _channels(row),
+            row.name if row.name in shared else "",
+        )
+        for row in rows
     ]
-
-
-def _keys(rows: Sequence[Row]) -> list[tuple[str, int, Dim]]:
-    """What a layer is known by on both sides: its kind, its largest tensor, and its channels."""
-    return [(_family(row), max(_sizes(row), default=0), _channels(row)) for row in rows]
 
 
 def _channels(row: Row) -> Dim:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from inspector.count.evidence import as_named, as_noted, reconciled, roles_noted, roles_read
-from inspector.count.merged import ALONE, COUNTED, Layers
+from inspector.count.merged import ALONE, COUNTED, Layers, is_uniform
 from inspector.count.remarks import on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import Site, stored_tensors
@@ -199,12 +199,18 @@ def _steps(manifest: Manifest | None) -> int:
 
 
 def _layers(norms: Norms, model: Model, layers: Layers) -> int:
-    """Layers with running statistics: one that is called twice is two nodes."""
+    """Layers with running statistics: one that is called twice is two nodes on the same tensors.
+
+    So are two layers whose statistics an exporter merged; names tell these apart.
+    """
     found = set()
     for norm in norms.batchnorms:
         mean, var = norm.mean.tensor, norm.var.tensor
-        if mean is not None and var is not None:
-            node = None if norm.scope else model.graph.wiring.producers.get(norm.output)
-            told = layers.layer(node, norm.mean.value) if node is not None else None
-            found.add(told or (mean.key, var.key))
+        if mean is None or var is None:
+            continue
+        node = None if norm.scope else model.graph.wiring.producers.get(norm.output)
+        told = None
+        if node is not None and is_uniform(mean, model):
+            told = layers.layer(node, norm.mean.value)
+        found.add((mean.key, var.key, told))
     return len(found)

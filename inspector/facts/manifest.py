@@ -188,7 +188,7 @@ class Manifest:
                     kind=str(each["kind"]),
                     scopes=tuple(map(str, each["scopes"])),
                     dims=_dims(each["dims"]),
-                    weights=tuple(map(str, each["weights"])),
+                    weights=tuple(map(str, each.get("weights", ()))),
                 )
                 for each in fields.get("layers", ())  # files of 0.1 have none
             ),

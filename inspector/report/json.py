@@ -83,8 +83,11 @@ def _inspection(fact: Inspection) -> dict[str, Any]:
     }
 
 
+_KEYS = {"Layer (type)": "layer", "Param #": "params"}
+
+
 def _table(fact: Table) -> dict[str, Any]:
-    names = [name.removesuffix(" #").lower().replace(" ", "_") for name in fact.columns]
+    names = [_KEYS.get(name) or name.lower().replace(" ", "_") for name in fact.columns]
     return {
         "style": fact.style,
         "title": fact.title,

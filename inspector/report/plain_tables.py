@@ -23,13 +23,16 @@ def to_csv(table: Table) -> str:
 def _plain(cell: Cell) -> str | int:
     if cell is None:
         return ""
+    if isinstance(cell, int):
+        return cell
+    named = True
     if isinstance(cell, tuple):
-        return "x".join("?" if each is None else printable(str(each)) for each in cell)
-    if isinstance(cell, str):
+        named = any(isinstance(each, str) for each in cell)
+        said = "x".join("?" if each is None else printable(str(each)) for each in cell)
+    else:
         said = printable(cell)
-        # A spreadsheet takes such a text for a formula, and names come from anyone.
-        return f"'{said}" if said[:1] in ("=", "+", "-", "@") else said
-    return cell
+    # A spreadsheet takes such a text for a formula, and names and lengths come from anyone.
+    return f"'{said}" if named and said[:1] in ("=", "+", "-", "@") else said
 
 
 def to_markdown(table: Table) -> str:

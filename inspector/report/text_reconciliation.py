@@ -15,25 +15,26 @@ from inspector.facts.table import Cell, Table
 from inspector.report.page import BAD, FAINT, GOOD, HEAD, NAME, PLAIN, Page, Span
 from inspector.report.words import listed, printable
 
-_COLUMN = 13
+_NARROWEST = 13
 _MOST_NAMED = 4
 
 
 def write_reconciliation(fact: Reconciliation, page: Page) -> None:
     """Two models, and the list that leads from one's totals to the other's."""
     before, after = fact.totals
+    width = _widest(before, after, fact.unexplained, *(each.amounts for each in fact.differences))
     page.line((printable(fact.left), HEAD), " → ", (printable(fact.right), HEAD))
     page.blank()
-    names = [name.rjust(_COLUMN) for name in ("Keras", "PyTorch", "stored")]
+    names = [name.rjust(width) for name in ("Keras", "PyTorch", "stored")]
     page.exact(("".join(names), FAINT))
     rows: list[tuple[str, Sequence[Span]]] = [
-        (_row(before, signed=False), ((_short(fact.left), NAME),))
+        (_row(before, width, signed=False), ((_short(fact.left), NAME),))
     ]
-    rows += [(_row(each.amounts), _cause(each)) for each in fact.differences]
+    rows += [(_row(each.amounts, width), _cause(each)) for each in fact.differences]
     style = BAD if fact.unexplained else GOOD
     rest = f": {listed(fact.unexplained_where)}" if fact.unexplained_where else ""
-    rows.append((_row(fact.unexplained), (("left unexplained", style), rest)))
-    rows.append((_row(after, signed=False), ((_short(fact.right), NAME),)))
+    rows.append((_row(fact.unexplained, width), (("left unexplained", style), rest)))
+    rows.append((_row(after, width, signed=False), ((_short(fact.right), NAME),)))
     page.pairs(rows, indent=0, style=PLAIN)
 
 
@@ -54,7 +55,7 @@ def write_explanation(fact: Explanation, page: Page) -> None:
         [
             *_rows(fact.terms),
             (_signed(fact.unexplained), (("left unexplained", style),)),
-            (f"{fact.total:>{_COLUMN},}", (("the total asked about", NAME),)),
+            (f"{fact.total:>{_NARROWEST},}", (("the total asked about", NAME),)),
             *_gaps(fact),
         ],
         indent=0,
@@ -78,13 +79,19 @@ def _rows(terms: Iterable[Term]) -> list[tuple[str, Sequence[Span]]]:
 
 
 def _signed(elements: int) -> str:
-    return f"{elements:>+{_COLUMN},}"
+    return f"{elements:>+{_NARROWEST},}"
 
 
-def _row(amounts: Amounts, *, signed: bool = True) -> str:
+def _widest(*some: Amounts) -> int:
+    """The width of a column that holds all of them, with a space before each."""
+    cells = [len(f"{cell:+,}") for each in some for cell in (each.keras, each.torch, each.stored)]
+    return max(_NARROWEST, max(cells) + 1)
+
+
+def _row(amounts: Amounts, width: int, *, signed: bool = True) -> str:
     sign = "+" if signed else ""
     cells = (amounts.keras, amounts.torch, amounts.stored)
-    return "".join(f"{each:>{sign}{_COLUMN},}" for each in cells)
+    return "".join(f"{each:>{sign}{width},}" for each in cells)
 
 
 def _short(path: str) -> str:
@@ -98,8 +105,11 @@ def as_table(fact: Reconciliation | Explanation) -> Table:
             style="reconcile",
             title=fact.path,
             columns=("What", "Elements"),
-            rows=tuple((each.what, each.elements) for each in fact.terms),
-            totals=(("unexplained", fact.unexplained), ("total", fact.total)),
+            rows=(
+                *((each.what, each.elements) for each in fact.terms),
+                ("left unexplained", fact.unexplained),
+            ),
+            totals=(("total", fact.total),),
         )
     left, right = fact.totals
     rows: list[tuple[Cell, ...]] = [(fact.left, "", left.keras, left.torch, left.stored)]
