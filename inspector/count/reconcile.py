@@ -183,7 +183,11 @@ class _Ledger:
             return f"bias of zeros that the {side} alone has"
         gone = behind[1] if here else behind[0]
         if gone and gone[0].kind == "BatchNormalization":
-            return f"bias of the {side} that folding a BatchNorm has made"
+            fates = self._right_fates if here else self._left_fates
+            told = next((fates[name] for name in gone[0].nodes if name in fates), None)
+            if told is not None and told.fate is Fate.FOLDED:
+                return f"bias of the {side} that folding a BatchNorm has made"
+            return f"bias of the {side} where the other has a BatchNorm, as folding makes one"
         return f"bias that the {side} alone has"
 
     def _counted_otherwise(self, place: str, here: Sequence[Part], there: Sequence[Part]) -> str:

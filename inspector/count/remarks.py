@@ -63,6 +63,9 @@ def _named(some: Sequence[CountedTensor]) -> str:
     return ", ".join(names) + (f" and {len(some) - len(names)} more" if some[_MOST_NAMED:] else "")
 
 
+_FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch"}
+
+
 def on_framework(manifest: Manifest | None, beyond: Beyond) -> Iterator[str]:
     """What the framework counted itself, where the file does not add up to it."""
     if manifest is None:
@@ -71,13 +74,14 @@ def on_framework(manifest: Manifest | None, beyond: Beyond) -> Iterator[str]:
     missing = beyond.learned + beyond.statistics
     if not missing:
         return
+    name = _FRAMEWORKS.get(manifest.framework, manifest.framework)
     absent = [each for each in manifest.not_exported if each.is_weight]
     names = ", ".join(repr(each.source) for each in absent[:_MOST_NAMED])
     listed = f" (not stored as such: {names})" if absent else ""
     yield (
-        f"{manifest.framework} counted {counted:,} when this was exported, and the file holds "
+        f"{name} counted {counted:,} when this was exported, and the file holds "
         f"{counted - missing:,} of them{listed}"
         if missing > 0
-        else f"{manifest.framework} counted {counted:,} when this was exported, and the file holds "
+        else f"{name} counted {counted:,} when this was exported, and the file holds "
         f"{counted - missing:,}: {-missing:,} were written by the exporter{listed}"
     )

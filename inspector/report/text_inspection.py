@@ -223,7 +223,7 @@ def _totals(count: Count, page: Page) -> None:
     page.exact((lead, FAINT))
     rows = (
         ("Keras", keras.total, keras.trainable, f"{keras.non_trainable:,}", "non-trainable"),
-        ("PyTorch", torch.parameters, torch.parameters, f"{torch.buffers:,}", "in buffers"),
+        ("PyTorch", torch.parameters, torch.trainable, f"{torch.buffers:,}", "in buffers"),
     )
     for name, total, trainable, statistics, where in rows:
         page.exact(
@@ -239,6 +239,13 @@ def _totals(count: Count, page: Page) -> None:
             f"{keras.total:,} (Keras) = {torch.parameters:,} (PyTorch) + "
             f"{torch.buffers:,} running mean and var",
             indent=2,
+        )
+    if torch.trainable != torch.parameters:
+        page.line(
+            f"{torch.parameters - torch.trainable:,} of the weights are frozen, as the export's "
+            "manifest says; ONNX keeps no such mark",
+            indent=2,
+            hang=2,
         )
     if torch.num_batches_tracked:
         page.line(

@@ -258,7 +258,7 @@ def test_a_manifest_names_the_roles_and_is_held_against_the_graph(count):
     assert "'m' learned, but it is statistic by its use" in found.notes[0]
     found = count(NET, manifest(trainable=100, other=0))
     assert found.notes == (
-        "keras counted 100 when this was exported, and the file holds 93 of them",
+        "Keras counted 100 when this was exported, and the file holds 93 of them",
     )
     assert (found.keras.total, found.keras.trainable) == (100, 100)
 
