@@ -13,12 +13,19 @@ from pathlib import Path
 
 import onnx
 import pytest
+from hypothesis import settings
 from onnx_text import parsed
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT.parent / "shared" / "corpus"
 GOLDEN = ROOT / "tests" / "golden"
 TEXTS = ROOT / "tests" / "texts"
+
+
+# Tests are to say what changed, not what they drew: HYPOTHESIS_PROFILE=search looks further.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -55,6 +55,7 @@ class _Table:
         self.path = on_path(model.graph)
         self.placed = list(placed(model, self.path, count))
         self.several = [e for e in self.placed if len(e.users) > 1 and not e.tensor.again]
+        self.shown: set[int] = set()
         self.held: dict[int, list[Placed]] = {}
         for each in self.placed:
             if each.home is not None:
@@ -85,7 +86,7 @@ class _Table:
             framework=self.framework,
             source=self.source,
             inputs=tuple(self._inputs()),
-            rows=(*table, *self._left_over(table)),
+            rows=(*table, *self._left_over()),
             nodes=tuple(self._nodes()),
             count=self.count,
             listed=self._listed(table),
@@ -120,8 +121,10 @@ class _Table:
             first, activation = self._split(layer)
             row = self._row(first)
             if row is not None:
+                self.shown.update(map(id, first.nodes))
                 yield first, row
             if activation is not None and (fused := self._row(activation, fused=True)) is not None:
+                self.shown.update(map(id, activation.nodes))
                 yield activation, fused
 
     def _split(self, layer: Layer) -> tuple[Layer, Layer | None]:
@@ -205,10 +208,9 @@ class _Table:
             return ()
         return tuple(listed_rows(self.manifest, self.count, rows))
 
-    def _left_over(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def _left_over(self) -> Iterator[Row]:
         """What was counted and no row holds."""
-        shown = {id(part.tensor) for row in rows for part in row.parts if part.stored}
-        rest = [each for each in self.placed if each.stored and id(each.tensor) not in shown]
+        rest = [e for e in self.placed if e.home is None or id(e.home) not in self.shown]
         sizes = _sizes(rest)
         beyond = self.count.beyond
         if sizes[Role.LEARNED] or sizes[Role.STATISTIC] or sizes[Role.UNKNOWN]:

@@ -135,7 +135,7 @@ class Manifest:
         """
         try:
             return cls._from_fields(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except _WRONG as error:
             raise UnreadableError(
                 f"the export manifest is not readable ({type(error).__name__}: {error})",
                 hint="counts rest on the graph alone",
@@ -148,7 +148,7 @@ class Manifest:
         check = fields["verification"]
         return cls(
             tool=str(fields["tool"]),
-            framework=str(fields["framework"]),
+            framework=_framework(fields["framework"]),
             framework_version=str(fields["framework_version"]),
             exporter=str(fields["exporter"]),
             tensors=tuple(
@@ -172,15 +172,15 @@ class Manifest:
             not_exported=tuple(
                 NotExported(
                     source=str(each["source"]),
-                    elements=int(each["elements"]),
+                    elements=_size(each["elements"]),
                     why=str(each["why"]),
                 )
                 for each in fields["not_exported"]
             ),
             totals=FrameworkTotals(
-                trainable=int(fields["totals"]["trainable"]),
-                other=int(fields["totals"]["other"]),
-                frozen=int(fields["totals"].get("frozen", 0)),
+                trainable=_size(fields["totals"]["trainable"]),
+                other=_size(fields["totals"]["other"]),
+                frozen=_size(fields["totals"].get("frozen", 0)),
             ),
             layers=tuple(
                 SourceLayer(
@@ -195,16 +195,34 @@ class Manifest:
             verification=None
             if check is None
             else Verification(
-                batch_sizes=tuple(int(size) for size in check["batch_sizes"]),
+                batch_sizes=tuple(_size(size) for size in check["batch_sizes"]),
                 max_abs=float(check["max_abs"]),
                 relative=float(check["relative"]),
                 floor=float(check["floor"]),
                 tolerance=float(check["tolerance"]),
-                bitwise=int(check["bitwise"]),
-                of=int(check["of"]),
+                bitwise=_size(check["bitwise"]),
+                of=_size(check["of"]),
             ),
         )
 
 
+_WRONG = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+_LARGEST = 2**53
+"""Of any number of elements: no model comes near, and every format can write it."""
+
+
+def _size(given: Any) -> int:
+    """A number of elements or a length, as a file may claim it."""
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= _LARGEST:
+        raise ValueError(f"{str(given)[:40]!r} is no number of elements")
+    return given
+
+
+def _framework(given: Any) -> str:
+    if given not in ("keras", "torch"):
+        raise ValueError(f"{str(given)[:40]!r} is no framework that is exported from")
+    return str(given)
+
+
 def _dims(given: Any) -> tuple[int | None, ...] | None:
-    return None if given is None else tuple(None if each is None else int(each) for each in given)
+    return None if given is None else tuple(None if e is None else _size(e) for e in given)

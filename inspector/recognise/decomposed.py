@@ -33,7 +33,7 @@ from inspector.recognise.runs import Link
 LONGEST = 6
 """Links that one BatchNorm takes, at most: four, and two for a sign or a factor of one."""
 
-_LARGE = 0.05
+_LARGE = 0.0101
 """More than any framework's epsilon."""
 
 

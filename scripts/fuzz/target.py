@@ -27,7 +27,7 @@ from typing import Any
 from inspector.cli.collector import collect_cycles, leave_cycles
 from inspector.errors import InspectorError
 from inspector.facts.model import Graph, Model, Node, Tensor
-from inspector.flows import inspect_file
+from inspector.flows import inspect_file, summarise_file, summary_table
 from inspector.read import open as reader
 from inspector.report import render
 
@@ -105,6 +105,8 @@ class Target:
         outcome = Outcome()
         try:
             self._inspect(outcome, text)
+            if text and outcome.report is not None:
+                self._list_layers()
             self._load(outcome)
         except FindingError:
             raise
@@ -134,6 +136,21 @@ class Target:
             json.loads(outcome.report)
         outcome.seconds = time.perf_counter() - clock
         self._check_time("inspecting, as JSON", start + spent)
+
+    def _list_layers(self) -> None:
+        """The layer table in every style: whatever opens has one, and its columns add up."""
+        start = time.thread_time()
+        try:
+            summary = summarise_file(self._path)
+            tables = [summary_table(summary, style) for style in ("keras", "torch", "onnx")]
+        except InspectorError as error:
+            _checked_message(error)
+            return
+        for table in tables:
+            _check_text(render(table, "text"))
+            if sum(row[-1] for row in table.rows) != table.totals[0][1]:
+                raise FindingError("a column does not add up", f"style {table.style}")
+        self._check_time("listing layers", start)
 
     def _load(self, outcome: Outcome) -> None:
         start = time.thread_time()
