@@ -177,7 +177,7 @@ def reconcile(
         assert total is not None  # one of the two is given
         fact = explain_total(left, total, external_dirs=external_dir or ())
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
-    if fact.unexplained:
+    if not fact.is_explained:
         raise typer.Exit(ExitCode.FINDINGS)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from inspector.count.reconcile import amounts
 from inspector.facts.count import Role
 from inspector.facts.model import Storage
 from inspector.facts.reconciliation import Explanation, Term
-from inspector.facts.summary import Part, Row, Summary
+from inspector.facts.summary import Part, Summary
 
 MOST_TERMS = 3
 """Causes that are combined: of many numbers any total is some sum."""
 
 _MOST_OTHERS = 3
-
-_TAKES_IN = frozenset({"Conv", "DepthwiseConv", "ConvTranspose", "Linear"})
 
 
 def explain(summary: Summary, total: int) -> Explanation:
@@ -32,13 +30,11 @@ def explain(summary: Summary, total: int) -> Explanation:
         what="running mean and var, and other buffers: Keras counts them, PyTorch does not",
         elements=summary.count.torch.buffers,
     )
-    bases = [(learned,), (learned, statistics)] if statistics.elements else [(learned,)]
-    causes = [each for each in _causes(summary) if each.elements]
-    layers: dict[int, Term] = {}
-    for each in _without(summary):
-        layers.setdefault(each.elements, each)
+    bases = [_Base((learned,), summary)]
+    if statistics.elements:
+        bases.append(_Base((learned, statistics), summary))
     for size in range(MOST_TERMS + 1):
-        found = list(_sums(bases, causes, layers, total, size))
+        found = [terms for base in bases for terms in base.sums(total, size)]
         if found:
             return Explanation(
                 path=summary.path,
@@ -48,7 +44,7 @@ def explain(summary: Summary, total: int) -> Explanation:
                 unexplained=0,
                 others=tuple(found[1 : 1 + _MOST_OTHERS]),
             )
-    nearest = min(bases, key=lambda terms: abs(total - _sum(terms)))
+    nearest = min((base.terms for base in bases), key=lambda terms: abs(total - _sum(terms)))
     return Explanation(
         path=summary.path,
         total=total,
@@ -62,23 +58,30 @@ def _sum(terms: Sequence[Term]) -> int:
     return sum(each.elements for each in terms)
 
 
-def _sums(
-    bases: Sequence[tuple[Term, ...]],
-    causes: Sequence[Term],
-    layers: Mapping[int, Term],
-    total: int,
-    size: int,
-) -> Iterator[tuple[Term, ...]]:
-    """Each base with so many causes that they make the total; one of them may be a layer gone."""
-    for base in bases:
-        missing = total - _sum(base)
-        for some in combinations(causes, size):
+class _Base:
+    """A framework's own total, and what may come to it or be missing from it."""
+
+    def __init__(self, terms: tuple[Term, ...], summary: Summary) -> None:
+        self.terms = terms
+        with_statistics = len(terms) > 1
+        causes = (*_causes(summary), _folding(summary, with_statistics=with_statistics))
+        self._causes = [each for each in causes if each.elements]
+        self._layers: dict[int, Term] = {}
+        for each in _without(summary, with_statistics=with_statistics):
+            self._layers.setdefault(each.elements, each)
+
+    def sums(self, total: int, size: int) -> Iterator[tuple[Term, ...]]:
+        """The base with so many causes that they make the total; one may be a layer gone."""
+        missing = total - _sum(self.terms)
+        for some in combinations(self._causes, size):
             if _sum(some) == missing and _are_compatible(some):
-                yield (*base, *some)
-        for some in combinations(causes, size - 1) if size else ():
-            layer = layers.get(missing - _sum(some))
-            if layer is not None and _are_compatible(some):
-                yield (*base, *some, layer)
+                yield (*self.terms, *some)
+        for some in combinations(self._causes, size - 1) if size else ():
+            layer = self._layers.get(missing - _sum(some))
+            # A layer that is gone is folded into none and shares nothing.
+            alone = not any(each.what.startswith(("folded", "'")) for each in some)
+            if layer is not None and alone and _are_compatible(some):
+                yield (*self.terms, *some, layer)
 
 
 def _are_compatible(terms: Sequence[Term]) -> bool:
@@ -118,38 +121,32 @@ def _causes(summary: Summary) -> Iterator[Term]:
         what="optimizer: Adam's two states a trainable weight, and its two counts",
         elements=2 * trained + 2,
     )
-    yield from _folding(summary)
 
 
-def _folding(summary: Summary) -> Iterator[Term]:
-    """What the totals lose where each BatchNorm is folded into the operator in front of it."""
-    learned = statistics = 0
-    before: Row | None = None
-    for row in summary.rows:
-        if row.kind == "BatchNormalization" and before is not None and before.kind in _TAKES_IN:
-            channels = max((part.tensor.tensor.elements for part in row.parts), default=0)
-            statistics -= row.statistics
-            learned -= row.learned
-            learned += 0 if _has_bias(before.parts) else channels
-        if not row.container:
-            before = row
-    yield Term(what="folded: BatchNorms in the layers in front of them", elements=learned)
-    yield Term(
-        what="folded: BatchNorms in the layers in front, their statistics gone as well",
-        elements=learned + statistics,
-    )
+def _folding(summary: Summary, *, with_statistics: bool) -> Term:
+    """What a total loses where each BatchNorm that can be is folded into another operator."""
+    by_node = {node: row for row in summary.rows for node in row.nodes}
+    change = 0
+    for norm, target in summary.foldable.items():
+        row, into = by_node.get(norm), by_node.get(target)
+        if row is None or into is None:
+            continue
+        channels = max((part.tensor.tensor.elements for part in row.parts), default=0)
+        change -= row.learned + (row.statistics if with_statistics else 0)
+        change += 0 if _has_bias(into.parts) else channels
+    return Term(what="folded: BatchNorms in the operators in front of them", elements=change)
 
 
 def _has_bias(parts: Sequence[Part]) -> bool:
     return any(part.position == 2 or part.op_type in ("Add", "Sub") for part in parts)
 
 
-def _without(summary: Summary) -> Iterator[Term]:
+def _without(summary: Summary, *, with_statistics: bool) -> Iterator[Term]:
     """What is missing if one layer is, or all behind one."""
-    rows = [row for row in summary.rows if row.learned or row.statistics]
+    rows = [row for row in summary.rows if row.kind and (row.learned or row.statistics)]
     behind = 0
     for row in reversed(rows[1:]):
-        own = row.learned + row.statistics
+        own = row.learned + (row.statistics if with_statistics else 0)
         name = row.name or (row.nodes[0] if row.nodes else row.keras)
         yield Term(what=f"without the layer: {name!r}", elements=-own)
         behind += own

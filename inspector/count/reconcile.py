@@ -37,6 +37,12 @@ _PLACES: Mapping[str, Mapping[int, str]] = {
     "FusedConv": {1: "weight", 2: "bias"},
     "Gemm": {0: "weight", 1: "weight", 2: "bias"},
     "MatMul": {0: "weight", 1: "weight"},
+    "MatMulInteger": {0: "weight", 1: "weight"},
+    "ConvInteger": {1: "weight"},
+    "QLinearConv": {3: "weight", 8: "bias"},
+    "QLinearMatMul": {0: "weight", 3: "weight"},
+    "QGemm": {0: "weight", 3: "weight", 6: "bias"},
+    "DynamicQuantizeMatMul": {1: "weight", 4: "bias"},
     "Add": {0: "bias", 1: "bias"},
     "Sub": {0: "bias", 1: "bias"},
 }
@@ -175,26 +181,43 @@ class _Ledger:
         side, only = ("left", here) if here else ("right", there)
         if here and there:
             return self._counted_otherwise(place, here, there)
-        if rows[1 if here else 0].shared:
+        if _elements(only) in rows[1 if here else 0].shares:
             return f"{place} that the {side} stores again, and the other side shares"
         if place != "bias":
             return ""
         if all(self._is_zero(part.tensor) for part in only):
             return f"bias of zeros that the {side} alone has"
-        gone = behind[1] if here else behind[0]
-        if gone and gone[0].kind == "BatchNormalization":
-            fates = self._right_fates if here else self._left_fates
-            told = next((fates[name] for name in gone[0].nodes if name in fates), None)
-            if told is not None and told.fate is Fate.FOLDED:
-                return f"bias of the {side} that folding a BatchNorm has made"
+        proved = self._folded_into(rows, behind, left_has_bias=bool(here))
+        if proved:
+            return f"bias of the {side} that folding a BatchNorm has made"
+        if proved is not None:
             return f"bias of the {side} where the other has a BatchNorm, as folding makes one"
         return f"bias that the {side} alone has"
+
+    def _folded_into(
+        self, rows: tuple[Row, Row], behind: Pair, *, left_has_bias: bool
+    ) -> bool | None:
+        """Whether the BatchNorm behind a layer without the bias is proved to be in the other one.
+
+        None where there is no such BatchNorm, or one that both sides have.
+        """
+        side = 1 if left_has_bias else 0
+        gone, kept = behind[side], behind[1 - side]
+        if not gone or kept or gone[0].kind != "BatchNormalization":
+            return None
+        summary = self._right if left_has_bias else self._left
+        names = [name for name in gone[0].nodes if name in summary.foldable]
+        if not any(summary.foldable[name] in rows[side].nodes for name in names):
+            return None
+        fates = self._right_fates if left_has_bias else self._left_fates
+        return any(name in fates and fates[name].fate is Fate.FOLDED for name in names)
 
     def _counted_otherwise(self, place: str, here: Sequence[Part], there: Sequence[Part]) -> str:
         """Why the same place counts differently; empty where nothing tells."""
         gap = _elements(there) - _elements(here)
         zeros = [[each for each in some if self._is_zero(each.tensor)] for some in (here, there)]
-        if place == "bias" and gap and gap == _elements(zeros[1]) - _elements(zeros[0]):
+        vanished = len(here) != len(there) and gap == _elements(zeros[1]) - _elements(zeros[0])
+        if place == "bias" and vanished:
             return f"bias of zeros that the {'left' if gap < 0 else 'right'} alone has"
         if {each.role for each in here} != {each.role for each in there}:
             roles = " and ".join(dict.fromkeys(str(each.role) for each in (*here, *there)))

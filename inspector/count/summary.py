@@ -54,7 +54,12 @@ class _Table:
         self.layouts = layouts(model.graph, self.dims)
         self.path = on_path(model.graph)
         self.placed = list(placed(model, self.path, count))
-        self.several = [e for e in self.placed if len(e.users) > 1 and not e.tensor.again]
+        self.several: dict[int, list[Placed]] = {}
+        for each in self.placed:
+            counted = each.role in (Role.LEARNED, Role.STATISTIC)
+            if counted and len(each.users) > 1 and not each.tensor.again:
+                for user in each.users:
+                    self.several.setdefault(id(user), []).append(each)
         self.shown: set[int] = set()
         self.held: dict[int, list[Placed]] = {}
         for each in self.placed:
@@ -65,6 +70,11 @@ class _Table:
             for each in self.placed
             if each.role in (Role.LEARNED, Role.STATISTIC)
             for node in (*each.users, *((each.home,) if each.home is not None else ()))
+        }
+        self.foldable = {
+            norm.name: norm.foldable_into
+            for norm in norms.batchnorms
+            if norm.foldable_into and not norm.scope
         }
         computed = {norm.output for norm in norms.batchnorms if norm.nodes and not norm.scope}
         self.kinds = Kinds(model.graph, self.dims, using, computed)
@@ -89,6 +99,7 @@ class _Table:
             rows=(*table, *self._left_over()),
             nodes=tuple(self._nodes()),
             count=self.count,
+            foldable=self.foldable,
             listed=self._listed(table),
             not_exported=self.manifest.not_exported if self.manifest else (),
             notes=notes,
@@ -158,19 +169,20 @@ class _Table:
             unknown=sizes[Role.UNKNOWN],
             fused=fused,
             written_out=(owner is None or not owner.name) and self.source is not Source.GRAPH,
-            shared=self._shares(layer),
+            shares=self._shares(layer),
             parts=_parts(held),
         )
 
-    def _shares(self, layer: Layer) -> bool:
-        """Whether a layer uses what one before it holds."""
+    def _shares(self, layer: Layer) -> tuple[int, ...]:
+        """Elements of what a layer uses and one before it holds."""
         mine = {id(node) for node in layer.nodes}
-        return any(
-            each.role in (Role.LEARNED, Role.STATISTIC)
-            and id(each.home) not in mine
-            and any(id(user) in mine for user in each.users)
-            for each in self.several
-        )
+        found = {
+            id(each): each.tensor.tensor.elements
+            for node in layer.nodes
+            for each in self.several.get(id(node), ())
+            if id(each.home) not in mine
+        }
+        return tuple(found.values())
 
     def _with_containers(self, rows: Sequence[tuple[Layer, Row]]) -> Iterator[tuple[Layer, Row]]:
         """Rows with those of the modules that contain others, each behind the last inside it."""

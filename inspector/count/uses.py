@@ -125,7 +125,7 @@ def _channels(node: Node, weight: Tensor) -> int:
     if len(weight.dims) < 2:
         return 1
     match node.op_type:
-        case "Conv":
+        case "Conv" | "ConvInteger":
             return weight.dims[0]
         case "ConvTranspose":
             return weight.dims[1] * node.int_attribute("group", 1)

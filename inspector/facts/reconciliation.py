@@ -57,6 +57,11 @@ class Reconciliation:
     unexplained: Amounts
     unexplained_where: tuple[str, ...] = ()
 
+    @property
+    def is_explained(self) -> bool:
+        """Whether nothing is left, not even amounts that cancel each other."""
+        return not self.unexplained and not self.unexplained_where
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
@@ -80,4 +85,8 @@ class Explanation:
     terms: tuple[Term, ...]
     unexplained: int
     others: tuple[tuple[Term, ...], ...] = ()
-    notes: tuple[str, ...] = ()
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether nothing is left."""
+        return not self.unexplained

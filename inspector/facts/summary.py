@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,8 @@ class Row:
         Whether it only contains others.
     written_out
         Whether it is an operation in a module's own code, and no module by itself.
-    shared
-        Whether tensors that it uses were counted with a layer before it.
+    shares
+        Elements of each tensor that it uses and that was counted with a layer before it.
     parts
         What it is the first to use, apart from constants.
     """
@@ -91,8 +92,13 @@ class Row:
     fused: bool = False
     container: bool = False
     written_out: bool = False
-    shared: bool = False
+    shares: tuple[int, ...] = ()
     parts: tuple[Part, ...] = ()
+
+    @property
+    def shared(self) -> bool:
+        """Whether it uses what was counted with a layer before it."""
+        return bool(self.shares)
 
 
 @fact(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,8 @@ class Summary:
         The layers that Keras itself lists, where the export's manifest has them.
     nodes
         One row for each node.
+    foldable
+        The operator that each BatchNorm which can be folded would go into, both by their labels.
     """
 
     path: str
@@ -145,6 +153,7 @@ class Summary:
     rows: tuple[Row, ...]
     nodes: tuple[NodeRow, ...]
     count: Count
+    foldable: Mapping[str, str] = field(default_factory=dict)
     listed: tuple[Row, ...] = ()
     not_exported: tuple[NotExported, ...] = ()
     notes: tuple[str, ...] = ()

@@ -35,6 +35,9 @@ from inspector.recognise.values import Vector, load_affine, load_values
 _MOST_BETWEEN = 8
 """Operators that pass a value on between two BatchNorms."""
 
+_LONGEST_ROW = 32
+"""BatchNorms one behind the other that are looked for as one map."""
+
 Spot: TypeAlias = tuple[Scope, str]
 """A value by the scope that it is computed in, and its name."""
 
@@ -91,14 +94,21 @@ def _rows(
 ) -> list[list[Sought]]:
     """BatchNorms that were not found and stand one behind the other, with nothing that computes."""
     by_output = {(each.norm.scope, each.norm.output): each for each in sought}
+    ahead = {id(each): _in_front(each, by_output, spots) for each in sought}
+    fronts = {id(front) for front in ahead.values() if front is not None}
     rows = []
     for each in sought:
-        row, front = [each], _in_front(each, by_output, spots)
-        while front is not None and front not in row:
-            row.insert(0, front)
-            front = _in_front(front, by_output, spots)
-        if len(row) > 1 and not any(id(one) in found for one in row):
-            rows.append(row)
+        if id(each) in fronts:
+            continue  # a part of a longer row
+        row, front, within = [each], ahead[id(each)], {id(each)}
+        while front is not None and id(front) not in within:
+            row.append(front)
+            within.add(id(front))
+            front = ahead[id(front)]
+        row.reverse()
+        for end in range(min(len(row), _LONGEST_ROW), 1, -1):
+            if not any(id(one) in found for one in row[:end]):
+                rows.append(row[:end])
     # The longest first: what a shorter one would find may be a part of it.
     return sorted(rows, key=len, reverse=True)
 
