@@ -8,7 +8,7 @@ counts in the role it plays.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +111,16 @@ class Layers:
         return key
 
 
+_NAMED = re.compile(
+    r"(?:^|[./_])(?:weight|bias|gamma|beta|scale|offset|kernel|w|b)(?::\d+)?$", re.IGNORECASE
+)
+
+
+def is_named(name: str) -> bool:
+    """Whether a framework has given the name, as it calls a parameter."""
+    return _NAMED.search(name) is not None
+
+
 VARIABLES = frozenset("kernel bias gamma beta moving_mean moving_variance".split())
 
 
@@ -125,3 +135,40 @@ def is_uniform(tensor: Tensor, model: Model) -> bool:
 def loaded(tensor: Tensor, model: Model) -> NDArray[Any] | None:
     """Values of a tensor; None where its data file is missing."""
     return None if tensor.external in model.missing_data else model.weights.load(tensor)
+
+
+def stored_again(stored: Sequence[Stored], model: Model) -> dict[int, str]:
+    """Weights that are an embedding's, stored once more for a linear layer, by their keys.
+
+    Exporters transpose tied weights for the layer that multiplies with them, and store both. The
+    copy has a name of the exporter's making; the same values bit for bit prove what it is.
+    """
+    tables: dict[tuple[int, ...], list[tuple[str, Tensor]]] = {}
+    for _, name, tensor, sites in stored:
+        if len(tensor.dims) == 2 and _is_at(sites, ("Gather",)):
+            tables.setdefault(tensor.dims, []).append((name, tensor))
+    found: dict[int, str] = {}
+    for _, name, tensor, sites in stored if tables else ():
+        if len(tensor.dims) != 2 or not _is_at(sites, ("MatMul", "Gemm")) or is_named(name):
+            continue
+        for original, table in tables.get(tensor.dims[::-1], ()):
+            if not is_uniform(table, model) and _are_transposed(table, tensor, model):
+                found[tensor.key] = original
+    return found
+
+
+def _is_at(sites: Sequence[Site], operators: Container[str]) -> bool:
+    """Whether a tensor is learned by the operators that use it."""
+    return any(
+        site.node is not None and site.node.op_type in operators and site.use.role is Role.LEARNED
+        for site in sites
+    )
+
+
+def _are_transposed(one: Tensor, other: Tensor, model: Model) -> bool:
+    if max(one.elements, other.elements) > MOST_ELEMENTS or one.dtype != other.dtype:
+        return False
+    left, right = loaded(one, model), loaded(other, model)
+    if left is None or right is None:
+        return False
+    return left.T.tobytes() == right.tobytes()

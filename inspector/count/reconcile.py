@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Iterator, M
 from difflib import SequenceMatcher
 from typing import TypeAlias
 
+from inspector.count.remarks import is_copy
 from inspector.facts.count import Count, CountedTensor, Role
 from inspector.facts.model import Dim, Storage
 from inspector.facts.reconciliation import Amounts, Difference, Reconciliation
@@ -254,6 +255,8 @@ def _constants(count: Count) -> dict[str, int]:
 def _what(each: CountedTensor) -> str:
     if each.synthetic:
         return "ones and zeros that the exporter wrote for what a layer does not have"
+    if is_copy(each):
+        return "tied weights that an exporter stores again, transposed"
     if each.tensor.is_float:
         return "numbers that are no parameters (scalars of activations, scales)"
     kind = "attributes" if each.tensor.storage is Storage.ATTRIBUTE else "initializers"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from inspector.count.evidence import as_named, as_noted, reconciled, roles_noted, roles_read
-from inspector.count.merged import ALONE, COUNTED, Layers, is_uniform
-from inspector.count.remarks import on_doubts, on_framework, on_sharing
+from inspector.count.merged import ALONE, COUNTED, Layers, is_uniform, stored_again
+from inspector.count.remarks import TIED, on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import Site, stored_tensors
 from inspector.count.written import adapted, written
@@ -99,6 +99,7 @@ class _Judge:
         self._read = roles_read(norms)
         self._noted = roles_noted(model)
         self.layers = Layers(self.stored, model)
+        self._copies = stored_again(self.stored, model)
 
     def counted(
         self, scope: Scope, name: str, tensor: Tensor, sites: Sequence[Site]
@@ -113,6 +114,8 @@ class _Judge:
             use, synthetic = reconciled(source, use, self.notes), source.synthetic
         elif name in self._noted and not scope:
             use = as_noted(name, self._noted[name], use, self.notes)
+        elif tensor.key in self._copies:
+            use = Use(role=Role.CONSTANT, why=f"{TIED} {self._copies[tensor.key]!r}")
         elif sites:
             use, synthetic, doubt = self._by_evidence(
                 use, name, tensor, sites[0], inner=bool(scope)

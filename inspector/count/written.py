@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from inspector.count.merged import MOST_ELEMENTS, loaded
+from inspector.count.merged import MOST_ELEMENTS, is_named, loaded
 from inspector.count.uses import Site
 from inspector.facts.model import Model, Tensor
 
@@ -31,9 +31,6 @@ _BY_EXPORTER = re.compile(
     r"|^val_\d+$"  # torch.onnx numbers what it makes itself
     r"|/(?:Constant|Expand|ConstantOfShape)(?:_\d+)?_output_\d+$"  # TorchScript
     r"|(?:^|/)const_fold_opt__\d+$"  # tf2onnx
-)
-_BY_FRAMEWORK = re.compile(
-    r"(?:^|[./_])(?:weight|bias|gamma|beta|scale|offset|kernel|w|b)(?::\d+)?$", re.IGNORECASE
 )
 
 
@@ -66,7 +63,7 @@ def written(tensor: Tensor, value: str, site: Site, model: Model) -> tuple[bool,
     absent = _ABSENT.get(node.op_type, {}).get(site.position)
     if site.position == 0 and node.op_type in ("MatMul", "Gemm") and _BY_EXPORTER.search(name):
         absent = 0.0  # the initial state of an RNN that torch has written out
-    if absent is None or _BY_FRAMEWORK.search(name) or tensor.elements > MOST_ELEMENTS:
+    if absent is None or is_named(name) or tensor.elements > MOST_ELEMENTS:
         return False, ""
     values = loaded(tensor, model)
     if values is None or not values.size or not (values == absent).all():

@@ -76,7 +76,6 @@ MOBILENET = Held(
 )
 DENSENET = Held(folded=("1", "3.norm2", "4.norm2"))
 FIRST = Held(folded=("1",))
-TIED = Held(again=("table.weight",))  # the linear layer's is stored transposed
 STATE = ("weight", "bias", "running_mean", "running_var")
 IDLE = Held(
     gone=("lonely", "idle.weight", "idle.bias", *(f"idle_bn.{each}" for each in STATE)),
@@ -95,7 +94,7 @@ HELD: dict[str, dict[str, Held]] = {
     "upwards": dict.fromkeys(EXPORTERS, ALL)
     | {"dynamo": Held(folded=("1", "4")), "TorchScript": FIRST},
     "linear": dict.fromkeys(EXPORTERS, ALL) | {"dynamo": Held(folded=("1", "4"))},
-    "tied": dict.fromkeys(EXPORTERS, ALL) | {"dynamo": TIED, "TorchScript": TIED},
+    "tied": dict.fromkeys(EXPORTERS, ALL),
     "lstm": dict.fromkeys(EXPORTERS, ALL),
     "embedding": dict.fromkeys(EXPORTERS, ALL),
     "transformer": dict.fromkeys(EXPORTERS, ALL),

@@ -308,3 +308,27 @@ def test_types_are_counted_by_elements(count):
             values = np.zeros(tuple(tensor.dims), np.float16)
             tensor.CopyFrom(helper.make_tensor(tensor.name, 10, tensor.dims, values))
     assert count(proto).keras == count(NET).keras
+
+
+TIED = """agraph (int64[N, 4] ids) => (float[N, 4, 3] y)
+<float[3, 2] table = {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}, float[2, 3] COPY = {VALUES}>
+{ e = Gather (table, ids)
+  y = MatMul (e, COPY) }"""
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "total"),
+    [
+        ("val_7", "1.0, 3.0, 5.0, 2.0, 4.0, 6.0", 6),
+        ("val_7", "1.0, 3.0, 5.0, 2.0, 4.0, 6.5", 12),
+        ("val_7", "1.0, 2.0, 3.0, 4.0, 5.0, 6.0", 12),
+        ("head.weight", "1.0, 3.0, 5.0, 2.0, 4.0, 6.0", 12),
+    ],
+    ids=["the same, transposed", "one value off", "not transposed", "a parameter of its own"],
+)
+def test_tied_weights_that_are_stored_again_count_once(count, name, values, total):
+    safe = name.replace(".", "_")
+    found = count(TIED.replace("COPY", safe).replace("VALUES", values))
+    assert found.keras.total == total
+    told = any("tied weights that the exporter stores again" in each for each in found.notes)
+    assert told is (total == 6)
