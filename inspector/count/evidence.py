@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from inspector.count.merged import is_named
 from inspector.count.roles import Use
 from inspector.facts.batchnorm import Form, Norms
 from inspector.facts.count import Role
@@ -82,7 +83,8 @@ def as_named(model: Model, tensor: Tensor, use: Use) -> Use | None:
         return None
     if use.role is Role.UNKNOWN and _STATE.fullmatch(name):
         return Use(role=Role.LEARNED, why=f"called {name.rpartition('.')[2]!r} in the state_dict")
-    if use.role is Role.CONSTANT and _OWN.fullmatch(name):
+    added = use.role is Role.LEARNED and use.why.startswith("the bias added") and not is_named(name)
+    if (use.role is Role.CONSTANT or added) and _OWN.fullmatch(name):
         why = "named as in a state_dict: a parameter or a buffer, which the exporter does not tell"
         return Use(role=Role.UNKNOWN, why=f"{why}; {use.why}")
     return None

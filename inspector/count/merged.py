@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Hashable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from inspector.count.roles import Use
 from inspector.count.trails import told_layer
 from inspector.count.uses import Site, Stored
 from inspector.facts.count import Role
@@ -82,7 +84,8 @@ class Layers:
     def slots(self, name: str, sites: Sequence[Site]) -> list[Site]:
         """One site for each operand of each layer that holds weights or statistics."""
         found: dict[Hashable, Site] = {}
-        for site in sites:
+        for each in sites:
+            site = _as_scale(each) if is_named(name) else each
             if site.node is not None and site.use.role in COUNTED:
                 layer = self.layer(site.node, name) or id(site.node)
                 found.setdefault((layer, site.node.op_type, site.position), site)
@@ -109,6 +112,17 @@ class Layers:
         while self._same.get(key, key) != key:
             key = self._same[key]
         return key
+
+
+def _as_scale(site: Site) -> Site:
+    """A scale or shift that is written out, where the tensor is called a weight or a bias.
+
+    A GroupNorm's are, and what an exporter merged with them is a parameter by another use.
+    """
+    node = site.node
+    if node is None or site.use.role is not Role.UNKNOWN or node.op_type not in ("Mul", "Add"):
+        return site
+    return replace(site, use=Use(role=Role.LEARNED, why=site.use.why))
 
 
 _NAMED = re.compile(

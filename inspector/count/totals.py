@@ -147,9 +147,10 @@ class _Judge:
         if use.role is Role.UNKNOWN:
             doubt = adapted(tensor, name, site) if self._manifest is None else ""
             return as_named(self._model, tensor, use) or use, False, doubt
+        if not self._noted and self._manifest is None and not inner:
+            use = as_named(self._model, tensor, use) or use
         if use.role is not Role.LEARNED:
-            told = not self._noted and self._manifest is None and not inner
-            return (as_named(self._model, tensor, use) if told else None) or use, False, ""
+            return use, False, ""
         synthetic, doubt = written(tensor, name, site, self._model)
         if self._manifest is not None:
             # What a framework has, its manifest lists; Keras' exporter splits some tensors.
