@@ -16,7 +16,7 @@ from inspector.count.remarks import TIED, on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import Site, stored_tensors
 from inspector.count.written import adapted, written
-from inspector.facts.batchnorm import Norms
+from inspector.facts.batchnorm import BatchNorm, Norms
 from inspector.facts.count import (
     Beyond,
     Count,
@@ -99,6 +99,10 @@ class _Judge:
         self._read = roles_read(norms)
         self._noted = roles_noted(model)
         self.layers = Layers(self.stored, model)
+        # TorchScript's exporter notes nothing, and keeps the names of the state_dict.
+        self._keeps_names = (
+            model.producer.startswith("pytorch") and not self._noted and manifest is None
+        )
         self._copies = stored_again(self.stored, model)
 
     def counted(
@@ -147,7 +151,7 @@ class _Judge:
         if use.role is Role.UNKNOWN:
             doubt = adapted(tensor, name, site) if self._manifest is None else ""
             return as_named(self._model, tensor, use) or use, False, doubt
-        if not self._noted and self._manifest is None and not inner:
+        if self._keeps_names and not inner:
             use = as_named(self._model, tensor, use) or use
         if use.role is not Role.LEARNED:
             return use, False, ""
@@ -207,14 +211,16 @@ def _layers(norms: Norms, model: Model, layers: Layers) -> int:
 
     So are two layers whose statistics an exporter merged; names tell these apart.
     """
-    found = set()
+    calls: dict[tuple[int, int], list[BatchNorm]] = {}
     for norm in norms.batchnorms:
         mean, var = norm.mean.tensor, norm.var.tensor
-        if mean is None or var is None:
-            continue
-        node = None if norm.scope else model.graph.wiring.producers.get(norm.output)
-        told = None
-        if node is not None and is_uniform(mean, model):
-            told = layers.layer(node, norm.mean.value)
-        found.add((mean.key, var.key, told))
-    return len(found)
+        if mean is not None and var is not None:
+            calls.setdefault((mean.key, var.key), []).append(norm)
+    found = len(calls)
+    for some in calls.values():
+        mean = some[0].mean.tensor
+        if len(some) > 1 and mean is not None and is_uniform(mean, model):
+            nodes = [model.graph.wiring.producers.get(e.output) for e in some if not e.scope]
+            told = [layers.layer(e, some[0].mean.value) for e in nodes if e is not None]
+            found += max(len({each for each in told if each is not None}), 1) - 1
+    return found
