@@ -68,7 +68,7 @@ def open_regular(path: Path) -> FileIO:
     try:
         _check_kind(path, os.fstat(descriptor))
         return FileIO(descriptor, "rb")
-    except BaseException:
+    except BaseException:  # Ctrl-C too: closed whatever happens, and raised again
         os.close(descriptor)
         raise
 

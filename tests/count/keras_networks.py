@@ -213,18 +213,18 @@ def _chain(shape: tuple[int | None, ...], *layers: Any, **options: Any) -> Any:
 def sequential() -> Any:
     """A Sequential lists no InputLayer."""
     import keras
-    from keras import layers as L  # noqa: N812  # as the tests of the export call it
+    from keras import layers
 
     return keras.Sequential(
         [
             keras.Input((8, 8, 3)),
-            L.Conv2D(4, 3, use_bias=False),
-            L.BatchNormalization(),
-            L.ReLU(),
-            L.Dropout(0.3),
-            L.MaxPooling2D(),
-            L.Flatten(),
-            L.Dense(5, activation="softmax"),
+            layers.Conv2D(4, 3, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Dropout(0.3),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(5, activation="softmax"),
         ]
     )
 
@@ -232,111 +232,122 @@ def sequential() -> Any:
 def shared() -> Any:
     """A convolution and its norm over two inputs."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     a, b = keras.Input((8, 8, 3), name="a"), keras.Input((8, 8, 3), name="b")
-    conv, norm, relu = L.Conv2D(4, 3, name="both"), L.BatchNormalization(name="norm"), L.ReLU()
+    conv, norm, relu = (
+        layers.Conv2D(4, 3, name="both"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(),
+    )
     x, y = (relu(norm(conv(each))) for each in (a, b))
-    return keras.Model([a, b], L.Dense(2)(L.Flatten()(L.Concatenate()([x, y]))))
+    return keras.Model([a, b], layers.Dense(2)(layers.Flatten()(layers.Concatenate()([x, y]))))
 
 
 def tied() -> Any:
     """A layer called twice, in a row."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
-    dense = L.Dense(7, activation="tanh", name="tied")
-    return _chain((7,), dense, L.BatchNormalization(), dense, L.Dense(3, activation="softmax"))
+    dense = layers.Dense(7, activation="tanh", name="tied")
+    return _chain(
+        (7,), dense, layers.BatchNormalization(), dense, layers.Dense(3, activation="softmax")
+    )
 
 
 def nested() -> Any:
     """Models in a model are one row each."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
-    inner = _chain((8, 8, 3), L.Conv2D(4, 3), L.BatchNormalization(), L.ReLU())
-    rows = [keras.Input((6, 6, 4)), L.Conv2D(5, 3), L.BatchNormalization(), L.ReLU()]
-    return _chain((8, 8, 3), inner, keras.Sequential(rows), L.GlobalAveragePooling2D(), L.Dense(2))
+    inner = _chain((8, 8, 3), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU())
+    rows = [keras.Input((6, 6, 4)), layers.Conv2D(5, 3), layers.BatchNormalization(), layers.ReLU()]
+    return _chain(
+        (8, 8, 3), inner, keras.Sequential(rows), layers.GlobalAveragePooling2D(), layers.Dense(2)
+    )
 
 
 def separable() -> Any:
     """A SeparableConv2D is two convolutions in the file and one row."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (8, 8, 3),
-        L.SeparableConv2D(6, 3, padding="same"),
-        L.BatchNormalization(),
-        L.ReLU(6.0),
-        L.SeparableConv2D(5, 3, use_bias=False, depth_multiplier=2),
-        L.GlobalAveragePooling2D(),
-        L.Dense(2),
+        layers.SeparableConv2D(6, 3, padding="same"),
+        layers.BatchNormalization(),
+        layers.ReLU(6.0),
+        layers.SeparableConv2D(5, 3, use_bias=False, depth_multiplier=2),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(2),
     )
 
 
 def multiplied() -> Any:
     """A depthwise convolution with two filters for each channel."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
-        (8, 8, 3), L.DepthwiseConv2D(3, depth_multiplier=2), L.BatchNormalization(), L.LeakyReLU()
+        (8, 8, 3),
+        layers.DepthwiseConv2D(3, depth_multiplier=2),
+        layers.BatchNormalization(),
+        layers.LeakyReLU(),
     )
 
 
 def conv1d() -> Any:
     """Written as two-dimensional convolutions; the first is causal, the second dilated."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (16, 3),
-        L.Conv1D(4, 3, padding="causal"),
-        L.BatchNormalization(),
-        L.ReLU(),
-        L.MaxPooling1D(),
-        L.Conv1D(5, 3, dilation_rate=2, activation="relu"),
-        L.BatchNormalization(),
-        L.Flatten(),
-        L.Dense(2),
+        layers.Conv1D(4, 3, padding="causal"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.MaxPooling1D(),
+        layers.Conv1D(5, 3, dilation_rate=2, activation="relu"),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(2),
     )
 
 
 def conv3d() -> Any:
     """Data with three axes of space."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (6, 6, 6, 2),
-        L.Conv3D(4, 3),
-        L.BatchNormalization(),
-        L.ReLU(),
-        L.AveragePooling3D(2),
-        L.Flatten(),
-        L.Dense(2),
+        layers.Conv3D(4, 3),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.AveragePooling3D(2),
+        layers.Flatten(),
+        layers.Dense(2),
     )
 
 
 def upsampling() -> Any:
     """A transposed convolution, a skip connection, and a last convolution of one filter."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     image = keras.Input((8, 8, 3))
-    skip = L.Conv2D(4, 3, padding="same", activation="relu")(image)
-    x = L.Conv2D(6, 3, padding="same")(L.MaxPooling2D()(skip))
-    x = L.Conv2DTranspose(4, 2, strides=2)(L.BatchNormalization()(x))
-    x = L.Concatenate()([skip, L.BatchNormalization()(x)])
-    return keras.Model(image, L.Conv2D(1, 1, activation="sigmoid")(L.UpSampling2D()(x)))
+    skip = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    x = layers.Conv2D(6, 3, padding="same")(layers.MaxPooling2D()(skip))
+    x = layers.Conv2DTranspose(4, 2, strides=2)(layers.BatchNormalization()(x))
+    x = layers.Concatenate()([skip, layers.BatchNormalization()(x)])
+    return keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid")(layers.UpSampling2D()(x)))
 
 
 def recurrent() -> Any:
     """An embedding and two LSTMs."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (6,),
-        L.Embedding(11, 5),
-        L.LSTM(4, return_sequences=True),
-        L.LSTM(3),
-        L.Dense(2, activation="sigmoid"),
+        layers.Embedding(11, 5),
+        layers.LSTM(4, return_sequences=True),
+        layers.LSTM(3),
+        layers.Dense(2, activation="sigmoid"),
         dtype="int32",
     )
 
@@ -344,29 +355,29 @@ def recurrent() -> Any:
 def attention() -> Any:
     """A transformer's block, with Dropout."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     tokens = keras.Input((6, 8))
-    attended = L.MultiHeadAttention(2, 4, name="attention")(tokens, tokens)
-    x = L.LayerNormalization()(L.Add()([tokens, attended]))
-    inside = L.Dense(8)(L.Dropout(0.1)(L.Dense(16, activation="relu")(x)))
-    x = L.LayerNormalization()(L.Add()([x, inside]))
-    return keras.Model(tokens, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+    attended = layers.MultiHeadAttention(2, 4, name="attention")(tokens, tokens)
+    x = layers.LayerNormalization()(layers.Add()([tokens, attended]))
+    inside = layers.Dense(8)(layers.Dropout(0.1)(layers.Dense(16, activation="relu")(x)))
+    x = layers.LayerNormalization()(layers.Add()([x, inside]))
+    return keras.Model(tokens, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
 
 
 def frozen() -> Any:
     """What a frozen layer learned is not trainable, and is no statistic."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     model = _chain(
         (8, 8, 3),
-        L.Conv2D(4, 3, name="held"),
-        L.BatchNormalization(name="held_norm"),
-        L.ReLU(),
-        L.Conv2D(4, 3),
-        L.BatchNormalization(),
-        L.Flatten(),
-        L.Dense(2),
+        layers.Conv2D(4, 3, name="held"),
+        layers.BatchNormalization(name="held_norm"),
+        layers.ReLU(),
+        layers.Conv2D(4, 3),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(2),
     )
     for name in ("held", "held_norm"):
         model.get_layer(name).trainable = False
@@ -376,43 +387,45 @@ def frozen() -> Any:
 def operations() -> Any:
     """Operations that are no layers are rows as well, without parameters."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     image = keras.Input((8, 8, 4))
-    x = L.Conv2D(4, 3, padding="same")(image)
+    x = layers.Conv2D(4, 3, padding="same")(image)
     x = keras.ops.relu6(x * np.arange(1, 5, dtype=np.float32) + 0.5)
-    return keras.Model(image, L.Dense(2)(L.Flatten()(L.BatchNormalization()(x) + image)))
+    return keras.Model(
+        image, layers.Dense(2)(layers.Flatten()(layers.BatchNormalization()(x) + image))
+    )
 
 
 def unscaled() -> Any:
     """Norms without scale, without center, and without either."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (8, 8, 3),
-        L.Conv2D(4, 3, use_bias=False, padding="same"),
-        L.BatchNormalization(scale=False),
-        L.ReLU(),
-        L.BatchNormalization(center=False),
-        L.Conv2D(6, 1),
-        L.BatchNormalization(center=False, scale=False),
-        L.GlobalAveragePooling2D(),
-        L.Dense(5),
+        layers.Conv2D(4, 3, use_bias=False, padding="same"),
+        layers.BatchNormalization(scale=False),
+        layers.ReLU(),
+        layers.BatchNormalization(center=False),
+        layers.Conv2D(6, 1),
+        layers.BatchNormalization(center=False, scale=False),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(5),
     )
 
 
 def dense() -> Any:
     """No spatial axes at all."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (7,),
-        L.Dense(9, use_bias=False),
-        L.BatchNormalization(),
-        L.ReLU(),
-        L.Dropout(0.3),
-        L.Dense(4),
-        L.ELU(),
+        layers.Dense(9, use_bias=False),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Dropout(0.3),
+        layers.Dense(4),
+        layers.ELU(),
     )
 
 
@@ -428,98 +441,100 @@ def compiled() -> Any:
 
 def groups() -> Any:
     """Norms by group and by sample, which the file has as arithmetic."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (8, 8, 4),
-        L.Conv2D(8, 3),
-        L.GroupNormalization(4),
-        L.ReLU(),
-        L.GroupNormalization(2, scale=False),
-        L.LayerNormalization(axis=[1, 2, 3]),
-        L.Flatten(),
-        L.Dense(2),
+        layers.Conv2D(8, 3),
+        layers.GroupNormalization(4),
+        layers.ReLU(),
+        layers.GroupNormalization(2, scale=False),
+        layers.LayerNormalization(axis=[1, 2, 3]),
+        layers.Flatten(),
+        layers.Dense(2),
     )
 
 
 def slopes() -> Any:
     """PReLU, whose slopes the exporter stores with the sign turned."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (8, 8, 3),
-        L.Conv2D(4, 3),
-        L.PReLU(shared_axes=[1, 2]),
-        L.BatchNormalization(),
-        L.Flatten(),
-        L.Dense(5),
-        L.PReLU(),
+        layers.Conv2D(4, 3),
+        layers.PReLU(shared_axes=[1, 2]),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(5),
+        layers.PReLU(),
     )
 
 
 def adapted() -> Any:
     """Normalization, adapted to data: Keras counts a mean, a variance and a step."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
-    rows = L.Normalization(axis=-1)
+    rows = layers.Normalization(axis=-1)
     rng = np.random.default_rng(0)
     rows.adapt(rng.normal(2, 3, (64, 8, 8, 3)).astype(np.float32))
-    return _chain((8, 8, 3), L.Rescaling(1 / 255), rows, L.Conv2D(4, 3), L.BatchNormalization())
+    return _chain(
+        (8, 8, 3), layers.Rescaling(1 / 255), rows, layers.Conv2D(4, 3), layers.BatchNormalization()
+    )
 
 
 def given() -> Any:
     """Normalization by numbers that are given: Keras counts none of them."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
-    rows = L.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])
-    return _chain((8, 8, 3), rows, L.Conv2D(4, 3), L.BatchNormalization())
+    rows = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])
+    return _chain((8, 8, 3), rows, layers.Conv2D(4, 3), layers.BatchNormalization())
 
 
 def channels_first() -> Any:
     """Layers that Keras itself lists channels-first."""
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     return _chain(
         (3, 8, 8),
-        L.Conv2D(4, 3, data_format="channels_first"),
-        L.BatchNormalization(axis=1),
-        L.Flatten(data_format="channels_first"),
-        L.Dense(2),
+        layers.Conv2D(4, 3, data_format="channels_first"),
+        layers.BatchNormalization(axis=1),
+        layers.Flatten(data_format="channels_first"),
+        layers.Dense(2),
     )
 
 
 def permuted() -> Any:
     """A gate over the channels, and layers that only move values."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     image = keras.Input((8, 8, 3))
-    x = L.BatchNormalization()(L.Conv2D(4, 3)(image))
-    pooled = L.GlobalAveragePooling2D()(x)
-    moved = L.Permute((3, 1, 2))(L.Multiply()([x, L.Reshape((1, 1, 4))(pooled)]))
-    return keras.Model(image, [L.Flatten()(moved), L.Softmax()(L.Dense(3)(pooled))])
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3)(image))
+    pooled = layers.GlobalAveragePooling2D()(x)
+    moved = layers.Permute((3, 1, 2))(layers.Multiply()([x, layers.Reshape((1, 1, 4))(pooled)]))
+    return keras.Model(image, [layers.Flatten()(moved), layers.Softmax()(layers.Dense(3)(pooled))])
 
 
 def outputs() -> Any:
     """An operation that gives several values."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     image = keras.Input((8, 8, 6))
-    x, y = keras.ops.split(L.BatchNormalization()(image), 2, axis=-1)
-    return keras.Model(image, [L.Conv2D(2, 3)(x), L.Conv2D(3, 3)(y)])
+    x, y = keras.ops.split(layers.BatchNormalization()(image), 2, axis=-1)
+    return keras.Model(image, [layers.Conv2D(2, 3)(x), layers.Conv2D(3, 3)(y)])
 
 
 def subclassed() -> Any:
     """Keras lists the layers of such a model alone, in the order in which it got them."""
     import keras
-    from keras import layers as L  # noqa: N812
+    from keras import layers
 
     class Model(keras.Model):
         def __init__(self) -> None:
             super().__init__()
-            self.head, self.flat = L.Dense(2), L.Flatten()
-            self.conv, self.norm = L.Conv2D(4, 3), L.BatchNormalization()
+            self.head, self.flat = layers.Dense(2), layers.Flatten()
+            self.conv, self.norm = layers.Conv2D(4, 3), layers.BatchNormalization()
 
         def call(self, x: Any) -> Any:
             return self.head(self.flat(keras.ops.relu(self.norm(self.conv(x)))))

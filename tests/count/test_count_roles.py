@@ -44,7 +44,8 @@ def undecided(schemas: list[Any]) -> list[str]:
 
 def contrib_schemas() -> list[Any]:
     """ONNX Runtime's own operators, as far as the table lists them."""
-    state = pytest.importorskip("onnxruntime.capi.onnxruntime_pybind11_state")
+    where = "onnxruntime.capi.onnxruntime_pybind11_state"
+    state = pytest.importorskip(where, reason="it tells which operators there are")
     if not hasattr(state, "get_all_operator_schema"):
         pytest.skip("this build of ONNX Runtime does not tell its operators")
     return [

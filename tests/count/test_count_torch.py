@@ -485,7 +485,8 @@ def lines(given: Table) -> list[Line]:
         assert isinstance(kind, str)
         assert isinstance(name, str)
         assert isinstance(learned, int)
-        shape = tuple(each for each in (dims or ())[1:] if isinstance(each, int))  # type: ignore[index]
+        assert dims is None or isinstance(dims, tuple)
+        shape = tuple(each for each in (dims or ())[1:] if isinstance(each, int))
         found.append(Line(name=name, kind=re.sub(r"-\d+$", "", kind), dims=shape, learned=learned))
     return found
 
@@ -665,7 +666,8 @@ def question(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Summar
         from inspector import export
 
         pytest.importorskip(framework, reason="the network is to be built with it")
-        pytest.importorskip({"torch": "onnxscript", "keras": "tf2onnx"}[framework])
+        exporter = {"torch": "onnxscript", "keras": "tf2onnx"}[framework]
+        pytest.importorskip(exporter, reason="the framework exports with it")
         path = folder / f"{framework}.onnx"
         source = f"{MODELS / framework}_cnn.py:cnn"
         (export.export_torch if framework == "torch" else export.export_keras)(source, path)
