@@ -7,10 +7,11 @@ does not: files that break the rule run, and would be misread by whoever walks t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from inspector.facts.graphs import captured, subgraphs
 from inspector.facts.model import Attribute, Graph, Model, Node
 
 
@@ -21,27 +22,6 @@ def in_order(model: Model) -> Model:
         for key, each in model.functions.items()
     }
     return replace(model, graph=_graph(model.graph), functions=MappingProxyType(functions))
-
-
-def subgraphs(node: Node) -> Iterator[Graph]:
-    """The graphs that a node carries as attributes."""
-    for value in node.attributes.values():
-        for each in value if isinstance(value, tuple) else (value,):
-            if isinstance(each, Graph):
-                yield each
-
-
-def captured(node: Node) -> list[str]:
-    """Names that a node's subgraphs read from outside, each once."""
-    found: dict[str, None] = {}
-    for graph in subgraphs(node):
-        inner = {v.name for v in graph.inputs} | set(graph.initializers)
-        inner |= {name for each in graph.nodes for name in each.outputs}
-        for each in graph.nodes:
-            names = (*each.inputs, *captured(each))
-            found.update((name, None) for name in names if name and name not in inner)
-        found.update((v.name, None) for v in graph.outputs if v.name not in inner)
-    return list(found)
 
 
 def _graph(graph: Graph) -> Graph:

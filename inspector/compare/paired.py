@@ -8,12 +8,12 @@ import numpy as np
 
 from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
-from inspector.compare.order import captured
 from inspector.compare.parameters import Relation, StoredPair, as_stored, normal
 from inspector.compare.structure import Layer
 from inspector.compare.view import COMMUTATIVE
 from inspector.facts.batchnorm import DEFAULT_EPSILON, DEFAULT_MOMENTUM, is_training
 from inspector.facts.comparison import CauseKind
+from inspector.facts.graphs import captured
 from inspector.facts.model import Attribute, AttributeReference, Graph, Tensor
 from inspector.facts.patch import InsertAfter, Patch, SetAttribute, SetInput, SetOutputCount
 

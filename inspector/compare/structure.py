@@ -15,10 +15,10 @@ from inspector.compare import reduction
 from inspector.compare.attributes import words_of
 from inspector.compare.digest import digest_of_tensor
 from inspector.compare.layout import Flat, Layouts
-from inspector.compare.order import captured
 from inspector.compare.pair import Pair
 from inspector.compare.sequence import in_sequence
 from inspector.compare.view import COMMUTATIVE, CONVOLUTIONS, View, first_output
+from inspector.facts.graphs import captured
 from inspector.facts.model import Model, Node, Tensor
 
 _INLINE = 64

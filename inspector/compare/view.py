@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from inspector.compare.order import captured
+from inspector.facts.graphs import captured
 from inspector.facts.model import Model, Node, Tensor
 
 _MOVES = frozenset("Identity Transpose Reshape Flatten Squeeze Unsqueeze".split())

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from inspector.facts.model import Graph, Node
 
 
-def captured(node: Node) -> Iterator[str]:
-    """Names of outer values that the subgraphs of `node` read."""
+def captured(node: Node) -> list[str]:
+    """Names of outer values that the subgraphs of `node` read, each once."""
+    found: dict[str, None] = {}
     for graph in subgraphs(node):
         own = {value.name for value in graph.inputs} | graph.initializers.keys()
+        own.update(name for inner in graph.nodes for name in inner.outputs)
         for inner in graph.nodes:
-            own.update(inner.outputs)
-        read = [name for inner in graph.nodes for name in (*inner.inputs, *captured(inner))]
-        read += (value.name for value in graph.outputs)
-        yield from (name for name in read if name and name not in own)
+            read = (*inner.inputs, *captured(inner))
+            found.update((name, None) for name in read if name and name not in own)
+        found.update((each.name, None) for each in graph.outputs if each.name not in own)
+    return list(found)
 
 
 def subgraphs(node: Node) -> Iterator[Graph]:

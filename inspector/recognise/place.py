@@ -75,7 +75,7 @@ class Place:
         self._readers: dict[str, Sequence[Node]] = {}
         self._capturing: dict[str, list[Node]] = {}
         for node in wiring.nesting:
-            for name in dict.fromkeys(captured(node)):
+            for name in captured(node):
                 self._capturing.setdefault(name, []).append(node)
 
     def declaration(self, value: str) -> Value | None:

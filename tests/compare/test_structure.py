@@ -7,9 +7,10 @@ from compare import nets
 from compare.nets import Net, Size, keras_like, torch_like
 from compare.read import model_of, network_of
 from inspector.compare.align import MOST_CELLS, align
-from inspector.compare.order import captured, in_order
+from inspector.compare.order import in_order
 from inspector.compare.parameters import Relation, as_stored, compare_stored, normal, relate
 from inspector.compare.structure import Network
+from inspector.facts.graphs import captured
 
 
 def ops(network: Network) -> list[str]:
