@@ -162,9 +162,8 @@ def reconcile_files(
     owners = {id(each): model for model, summary in sides for each in summary.count.tensors}
 
     def is_zero(counted: CountedTensor) -> bool:
-        model, tensor = owners[id(counted)], counted.tensor
-        missing = tensor.external in model.missing_data
-        return not missing and not model.weights.load(tensor).any()
+        values = owners[id(counted)].values(counted.tensor)
+        return values is not None and not values.any()
 
     return reconcile(before, after, is_zero, left_fates=fates, right_fates=other_fates)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Hashable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inspector.count.roles import Use
 from inspector.count.trails import told_layer
@@ -21,7 +21,7 @@ from inspector.facts.fact import fact
 from inspector.facts.model import Model, Node, Tensor
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 MOST_ELEMENTS = 2**22
 """Elements of a tensor that is looked at for being all the same."""
@@ -142,13 +142,8 @@ def is_uniform(tensor: Tensor, model: Model) -> bool:
     """Whether all values of a tensor are the same, as those that nothing has trained."""
     if not 0 < tensor.elements <= MOST_ELEMENTS or not tensor.is_float:
         return False
-    values = loaded(tensor, model)
+    values = model.values(tensor)
     return values is not None and bool((values == values.reshape(-1)[0]).all())
-
-
-def loaded(tensor: Tensor, model: Model) -> NDArray[Any] | None:
-    """Values of a tensor; None where its data file is missing."""
-    return None if tensor.external in model.missing_data else model.weights.load(tensor)
 
 
 def stored_again(stored: Sequence[Stored], model: Model) -> dict[int, str]:
@@ -182,7 +177,7 @@ def _is_at(sites: Sequence[Site], operators: Container[str]) -> bool:
 def _are_transposed(one: Tensor, other: Tensor, model: Model) -> bool:
     if max(one.elements, other.elements) > MOST_ELEMENTS or one.dtype != other.dtype:
         return False
-    left, right = loaded(one, model), loaded(other, model)
+    left, right = model.values(one), model.values(other)
     if left is None or right is None:
         return False
     return left.T.tobytes() == right.tobytes()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from inspector.count.alignment import Pair, aligned
-from inspector.count.remarks import is_copy
 from inspector.facts.count import Count, CountedTensor, Role
 from inspector.facts.model import Storage
 from inspector.facts.reconciliation import Amounts, Difference, Reconciliation
@@ -248,7 +247,7 @@ def _constants(count: Count) -> dict[str, int]:
 def _what(each: CountedTensor) -> str:
     if each.synthetic:
         return "ones and zeros that the exporter wrote for what a layer does not have"
-    if is_copy(each):
+    if each.copy_of:
         return "tied weights that an exporter stores again, transposed"
     if each.tensor.is_float:
         return "numbers that are no parameters (scalars of activations, scales)"

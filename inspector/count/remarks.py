@@ -11,15 +11,6 @@ if TYPE_CHECKING:
     from inspector.facts.manifest import Manifest
 
 
-TIED = "tied weights that the exporter stores again, transposed: those of"
-"""How `CountedTensor.why` begins for such a copy."""
-
-
-def is_copy(counted: CountedTensor) -> bool:
-    """Whether a tensor is one that an exporter stores again, transposed."""
-    return counted.why.startswith(TIED)
-
-
 def on_sharing(counted: Sequence[CountedTensor], merged: int) -> Iterator[str]:
     """What to say of tensors with several uses."""
     tied = [each for each in counted if each.layers > 1]
@@ -28,7 +19,7 @@ def on_sharing(counted: Sequence[CountedTensor], merged: int) -> Iterator[str]:
             f"{len(tied)} {_tensors(tied)} shared by several operators and counted once: "
             f"{_named(tied)}"
         )
-    copies = [each for each in counted if is_copy(each)]
+    copies = [each for each in counted if each.copy_of]
     if copies:
         yield (
             f"{len(copies)} {_tensors(copies)} tied weights that the exporter stores again, "

@@ -13,7 +13,6 @@ from inspector.count.listed import extra_row, listed_rows
 from inspector.count.merged import VARIABLES
 from inspector.count.owners import Owner, Owners, owners
 from inspector.count.paths import on_path
-from inspector.count.remarks import is_copy
 from inspector.facts.batchnorm import Norms
 from inspector.facts.count import Count, Role
 from inspector.facts.manifest import Manifest
@@ -58,7 +57,7 @@ class _Table:
         self.several: dict[int, list[Placed]] = {}
         for each in self.placed:
             counted = each.role in (Role.LEARNED, Role.STATISTIC)
-            if is_copy(each.tensor) or (counted and len(each.users) > 1 and not each.tensor.again):
+            if each.tensor.copy_of or (counted and len(each.users) > 1 and not each.tensor.again):
                 for user in each.users:
                     self.several.setdefault(id(user), []).append(each)
         self.shown: set[int] = set()
@@ -69,7 +68,7 @@ class _Table:
         using = {
             id(node)
             for each in self.placed
-            if each.role in (Role.LEARNED, Role.STATISTIC) or is_copy(each.tensor)
+            if each.role in (Role.LEARNED, Role.STATISTIC) or each.tensor.copy_of
             for node in (*each.users, *((each.home,) if each.home is not None else ()))
         }
         self.foldable = {
@@ -181,7 +180,7 @@ class _Table:
             id(each): each.tensor.tensor.elements
             for node in layer.nodes
             for each in self.several.get(id(node), ())
-            if id(each.home) not in mine or is_copy(each.tensor)
+            if id(each.home) not in mine or each.tensor.copy_of
         }
         return tuple(found.values())
 

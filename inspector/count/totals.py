@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from inspector.count.evidence import as_named, as_noted, reconciled, roles_noted, roles_read
 from inspector.count.merged import ALONE, COUNTED, Layers, is_uniform, stored_again
-from inspector.count.remarks import TIED, on_doubts, on_framework, on_sharing
+from inspector.count.remarks import on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import Site, stored_tensors
 from inspector.count.written import adapted, written
@@ -114,12 +114,13 @@ class _Judge:
             use = self._read[tensor.key]
         source = self._known.get(name) if self._known and not scope else None
         synthetic, doubt = False, ""
+        copy_of = "" if source is not None else self._copies.get(tensor.key, "")
         if source is not None:
             use, synthetic = reconciled(source, use, self.notes), source.synthetic
         elif name in self._noted and not scope:
             use = as_noted(name, self._noted[name], use, self.notes)
-        elif tensor.key in self._copies:
-            use = Use(role=Role.CONSTANT, why=f"{TIED} {self._copies[tensor.key]!r}")
+        elif copy_of:
+            use = Use(role=Role.CONSTANT, why=f"tied weights stored again: those of {copy_of!r}")
         elif sites:
             use, synthetic, doubt = self._by_evidence(
                 use, name, tensor, sites[0], inner=bool(scope)
@@ -139,6 +140,7 @@ class _Judge:
             # Our own export merges nothing.
             again=() if source is not None else shared.again,
             layers=shared.layers,
+            copy_of=copy_of if use.role is Role.CONSTANT else "",
         )
 
     def _by_evidence(

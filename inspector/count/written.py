@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from inspector.count.merged import MOST_ELEMENTS, is_named, loaded
+from inspector.count.merged import MOST_ELEMENTS, is_named
 from inspector.count.uses import Site
 from inspector.facts.model import Model, Tensor
 
@@ -65,7 +65,7 @@ def written(tensor: Tensor, value: str, site: Site, model: Model) -> tuple[bool,
         absent = 0.0  # the initial state of an RNN that torch has written out
     if absent is None or is_named(name) or tensor.elements > MOST_ELEMENTS:
         return False, ""
-    values = loaded(tensor, model)
+    values = model.values(tensor)
     if values is None or not values.size or not (values == absent).all():
         return False, ""
     if _BY_EXPORTER.search(name):

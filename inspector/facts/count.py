@@ -34,6 +34,8 @@ class CountedTensor:
         The roles in which it counts once more: the exporter stored equal tensors once.
     layers
         Operators that share it as one tensor: it counts once.
+    copy_of
+        The value whose weights it holds again, transposed, as exporters store tied ones.
     """
 
     tensor: Tensor
@@ -45,6 +47,7 @@ class CountedTensor:
     doubt: str = ""
     again: tuple[Role, ...] = ()
     layers: int = 1
+    copy_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,6 +288,10 @@ class Model:
         """Version of the standard domain; 1 where the file imports none, as ONNX rules."""
         return self.opsets.get("", 1)
 
+    def values(self, tensor: Tensor) -> NDArray[Any] | None:
+        """Values of a tensor, see `Weights.load`; None where its data file is missing."""
+        return None if tensor.external in self.missing_data else self.weights.load(tensor)
+
     def function(self, node: Node) -> Function | None:
         """The function that `node` calls, if it is such a call."""
         return self.functions.get((node.domain, function_name(node.op_type, node.overload)))

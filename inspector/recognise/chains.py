@@ -97,9 +97,7 @@ class Chains:
 
     def load(self, tensor: Tensor) -> NDArray[Any] | None:
         """Values of a tensor; None where its data file is missing."""
-        if tensor.external in self._model.missing_data:
-            return None
-        return self._model.weights.load(tensor)
+        return self._model.values(tensor)
 
     def empty(self, dtype: str) -> Tensor | None:
         """A tensor of a type and no elements; None where numpy has no such type of its own."""
