@@ -485,8 +485,9 @@ def lines(given: Table) -> list[Line]:
         assert isinstance(kind, str)
         assert isinstance(name, str)
         assert isinstance(learned, int)
-        assert dims is None or isinstance(dims, tuple)
-        shape = tuple(each for each in (dims or ())[1:] if isinstance(each, int))
+        assert dims in (None, "") or isinstance(dims, tuple)
+        told = dims if isinstance(dims, tuple) else ()
+        shape = tuple(each for each in told[1:] if isinstance(each, int))
         found.append(Line(name=name, kind=re.sub(r"-\d+$", "", kind), dims=shape, learned=learned))
     return found
 
