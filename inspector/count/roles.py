@@ -7,11 +7,11 @@ does with its inputs is written down in `inspector.count.operators`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
 from inspector.count.operators import DOMAINS, letter
 from inspector.facts.count import Role
+from inspector.facts.fact import fact
 from inspector.facts.model import Node, Tensor
 
 _FIXED: Mapping[str, tuple[Role, str]] = {
@@ -59,7 +59,7 @@ _LINEAR: Mapping[str, frozenset[str]] = {
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@fact(frozen=True, slots=True, kw_only=True)
 class Use:
     """One way a tensor is used, and the role that gives it."""
 

@@ -45,16 +45,17 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
     judge = _Judge(model, norms, manifest)
     counted = [judge.counted(*each) for each in judge.stored]
     elements = dict.fromkeys(Role, 0)
-    float_initializers = 0
+    float_initializers = merged = 0
     for each in counted:
         size = each.tensor.elements
-        for role in (each.role, *each.again):
+        elements[each.role] += size
+        for role in each.again:
             elements[role] += size
+            merged += size
         if each.tensor.storage is Storage.INITIALIZER and each.tensor.is_float:
             float_initializers += size
     learned, statistics = elements[Role.LEARNED], elements[Role.STATISTIC]
     beyond = _beyond(manifest, learned, statistics)
-    merged = sum(len(each.again) * each.tensor.elements for each in counted)
     return Count(
         tensors=tuple(counted),
         learned=learned,

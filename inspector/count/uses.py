@@ -101,12 +101,13 @@ class Uses:
 
     def _use(self, node: Node, position: int, tensor: Tensor, *, as_numbers: bool) -> Use:
         """What a tensor is here; a single number added to many channels is no bias."""
-        behind = self._behind(node, position)
+        # What an operator's other input is tells a bias from a constant, and only an Add has one.
+        behind = self._behind(node, position) if node.op_type == "Add" else None
         use = use_of(node, position, tensor, behind=behind, as_numbers=as_numbers)
-        if tensor.elements != 1 or use.role is not Role.LEARNED or node.op_type != "Add":
+        if behind is None or use.role is not Role.LEARNED or tensor.elements != 1:
             return use
-        weight = self._stored.get(behind.input(1)) if behind is not None else None
-        if behind is not None and weight is not None and _channels(behind, weight) > 1:
+        weight = self._stored.get(behind.input(1))
+        if weight is not None and _channels(behind, weight) > 1:
             return Use(role=Role.CONSTANT, why=f"a single number, added to {behind.op_type}")
         return use
 
