@@ -50,10 +50,11 @@ class Allowance:
 
 def moved_by_an_ulp(fed: Fed, rng: np.random.Generator) -> Fed:
     """`fed` with every float element moved to a neighbour, up or down at random."""
-    return replace(fed, values={name: _moved(each, rng) for name, each in fed.values.items()})
+    return replace(fed, values={name: neighbours(each, rng) for name, each in fed.values.items()})
 
 
-def _moved(values: Array, rng: np.random.Generator) -> Array:
+def neighbours(values: Array, rng: np.random.Generator) -> Array:
+    """Every float element moved by one unit in the last place, up or down at random."""
     if values.dtype.kind != "f":
         return values
     towards = np.where(rng.random(values.shape) < 0.5, -np.inf, np.inf).astype(values.dtype)
@@ -67,6 +68,7 @@ def measure(
     results: Sequence[Mapping[str, Array]],
     *,
     seed: int,
+    others: Sequence[Runner] = (),
 ) -> Deviations:
     """How far each element of each output moves where nothing but rounding changes.
 
@@ -78,14 +80,16 @@ def measure(
         Feeds, batch by batch.
     results
         What `optimised` gave for each of `batches`.
+    others
+        More of the same model that differ by rounding alone.
     """
     rng = np.random.default_rng(seed)
     found: Deviations = {name: [] for name in results[0]}
     for fed, reference in zip(batches, results, strict=True):
-        others = [plain.run(fed)]
-        others += [optimised.run(moved_by_an_ulp(fed, rng)) for _ in range(DRAWS)]
+        runs = [each.run(fed) for each in (plain, *others)]
+        runs += [optimised.run(moved_by_an_ulp(fed, rng)) for _ in range(DRAWS)]
         for name, values in reference.items():
-            apart = [_apart(values, other[name]) for other in others]
+            apart = [_apart(values, run[name]) for run in runs]
             found[name].append(np.maximum.reduce(apart))
     return found
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -67,6 +68,9 @@ class Runner:
         What messages call the model.
     optimise
         Whether ONNX Runtime may rewrite the graph (ORT_ENABLE_ALL) or not (ORT_DISABLE_ALL).
+    instead
+        Values that take the place of those of initializers, by name. Only without `optimise` do
+        all of them: what ONNX Runtime rewrites is computed from the model's own.
 
     Raises
     ------
@@ -75,7 +79,12 @@ class Runner:
     """
 
     def __init__(
-        self, source: Path | bytes | Runnable, *, name: str, optimise: bool = True
+        self,
+        source: Path | bytes | Runnable,
+        *,
+        name: str,
+        optimise: bool = True,
+        instead: Mapping[str, Array] = MappingProxyType({}),
     ) -> None:
         import onnxruntime
 
@@ -93,6 +102,13 @@ class Runner:
                 options.add_session_config_entry(_DATA_FOLDER, source.folder)
             source = source.data
         self.name = name
+        # ONNX Runtime does not copy them: they have to live as long as the session.
+        self._instead = {
+            each: onnxruntime.OrtValue.ortvalue_from_numpy(values)
+            for each, values in instead.items()
+        }
+        for each, value in self._instead.items():
+            options.add_initializer(each, value)
         try:
             self._session = onnxruntime.InferenceSession(
                 source if isinstance(source, bytes) else str(source),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inspector import __version__
+from inspector.compare.run import Array
 from inspector.export import protos
 from inspector.export.verify import ExpectedNorm, Reference, verify
 from inspector.facts.export import Export
@@ -66,6 +67,7 @@ def finish(
         wanted,
         norms,
         protos.stored_norms(proto),
+        _weights(proto, described),
         name=name,
     )
     manifest = _manifest(described, found)
@@ -80,6 +82,13 @@ def finish(
         manifest=manifest,
         notes=described.notes,
     )
+
+
+def _weights(proto: ModelProto, described: Description) -> dict[str, Array]:
+    """The framework's floating-point tensors, by the initializer of the main graph they are in."""
+    own = {each.name for each in described.tensors if not each.synthetic}
+    arrays = {e.name: protos.array(e) for e in proto.graph.initializer if e.name in own}
+    return {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
 
 
 def _manifest(described: Description, found: Verification) -> Manifest:

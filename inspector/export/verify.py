@@ -135,6 +135,7 @@ def verify(
     wanted: Reference,
     norms: Sequence[ExpectedNorm],
     stored: Mapping[str, StoredNorm],
+    weights: Mapping[str, Array],
     *,
     name: str,
 ) -> Verification:
@@ -148,6 +149,8 @@ def verify(
         Every BatchNorm call of the framework.
     stored
         What each BatchNormalization node holds, by the node's name.
+    weights
+        The framework's tensors among the initializers: what rounding is measured with.
     name
         What messages call the model.
 
@@ -161,7 +164,7 @@ def verify(
     """
     bitwise = sum(_check_norm(norm, stored.get(norm.node), name) for norm in norms)
     try:
-        results, measured = _run_exported(model, wanted, name)
+        results, measured = _run_exported(model, wanted, weights, name)
     except RunError as error:
         raise RunError(
             error.what, where=name, hint="it cannot be verified, so nothing was written"
@@ -192,14 +195,24 @@ def verify(
 
 
 def _run_exported(
-    model: bytes, wanted: Reference, name: str
+    model: bytes, wanted: Reference, weights: Mapping[str, Array], name: str
 ) -> tuple[list[dict[str, Array]], floors.Deviations]:
     """The exported model's outputs on each batch, and how far each of them moves by rounding."""
     optimised = Runner(model, name=name)
     plain = Runner(model, name=name, optimise=False)
+    # What inputs alone move, a deep network forgets on the way: weights round in every layer.
+    rng = np.random.default_rng(feed.SEED)
+    moved = Runner(
+        model,
+        name=name,
+        optimise=False,
+        instead={each: floors.neighbours(values, rng) for each, values in weights.items()},
+    )
     batches = [Fed(values=batch) for batch in wanted.batches]
     results = [optimised.run(batch) for batch in batches]
-    return results, floors.measure(optimised, plain, batches, results, seed=feed.SEED)
+    return results, floors.measure(
+        optimised, plain, batches, results, seed=feed.SEED, others=[moved]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

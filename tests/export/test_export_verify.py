@@ -46,6 +46,7 @@ def check(
         reference(run, inputs),
         norms,
         protos.stored_norms(proto),
+        {each.name: protos.array(each) for each in proto.graph.initializer},
         name="m",
     )
 
