@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from inspector.errors import UndecidedError, UnreadableError
+from inspector.errors import UndecidedError, UnreadableError, UsageError
 
 if TYPE_CHECKING:
     from inspector.facts.batchnorm import Norms
@@ -173,11 +173,15 @@ def explain_total(path: Path, total: int, *, external_dirs: Sequence[Path] = ())
 
     Raises
     ------
+    inspector.errors.UsageError
+        `total` is no number of parameters.
     inspector.errors.UnreadableError
         The file is no readable ONNX model.
     """
     from inspector.count.explain import explain
 
+    if not isinstance(total, int) or isinstance(total, bool) or total < 0:
+        raise UsageError(f"{total!r} is no number of parameters", hint="give a whole number")
     return explain(_summed(path, external_dirs)[2], total)
 
 

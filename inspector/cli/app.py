@@ -130,7 +130,9 @@ def summary(
     style: Annotated[
         Style | None,
         typer.Option(
-            "--style", help="Whose summary it looks like; the model's own where the file tells."
+            "--style",
+            case_sensitive=False,
+            help="Whose summary it looks like; the model's own where the file tells.",
         ),
     ] = None,
     external_dir: ExternalDirOption = None,
@@ -151,10 +153,8 @@ def reconcile(
         str | None, typer.Argument(metavar="[B]", help="The ONNX file to hold against it.")
     ] = None,
     total: Annotated[
-        int | None,
-        typer.Option(
-            "--total", metavar="N", min=0, help="A number from somebody's summary instead of B."
-        ),
+        str | None,
+        typer.Option("--total", metavar="N", help="A number from somebody's summary instead of B."),
     ] = None,
     external_dir: ExternalDirOption = None,
     format: TableFormatOption = TableFormat.text,
@@ -168,14 +168,13 @@ def reconcile(
 
     fact: Reconciliation | Explanation
     if (right is None) is (total is None):
-        raise UsageError(
-            "reconcile takes a second model or a total", hint="give B, or --total N, not both"
-        )
+        given = "one model alone" if right is None else "a second model and a total"
+        raise UsageError(f"reconcile is given {given}", hint="give either B or --total N")
     if right is not None:
         fact = reconcile_files(left, right, external_dirs=external_dir or ())
     else:
         assert total is not None  # one of the two is given
-        fact = explain_total(left, total, external_dirs=external_dir or ())
+        fact = explain_total(left, _count(total), external_dirs=external_dir or ())
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
     if not fact.is_explained:
         raise typer.Exit(ExitCode.FINDINGS)
@@ -291,6 +290,20 @@ def export_torch(
     with progress() as stage:
         fact = run(source, output, input_shape=_shape(input_shape), opset=opset, progress=stage)
     print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
+
+
+def _count(text: str) -> int:
+    """A number of parameters as summaries print it: ``13,108,758``."""
+    plain = text.strip().replace(",", "").replace("_", "")
+    if not plain.isdecimal() or len(plain) > _MOST_DIGITS:
+        raise UsageError(
+            f"--total {text!r} is no number of parameters",
+            hint="give a whole number, as 13108758 or 13,108,758",
+        )
+    return int(plain)
+
+
+_MOST_DIGITS = 18
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

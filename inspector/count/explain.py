@@ -30,11 +30,13 @@ def explain(summary: Summary, total: int) -> Explanation:
         what="running mean and var, and other buffers: Keras counts them, PyTorch does not",
         elements=summary.count.torch.buffers,
     )
-    bases = [_Base((learned,), summary)]
+    bases = [_Base((learned,), summary, with_statistics=False)]
     if statistics.elements:
-        bases.append(_Base((learned, statistics), summary))
+        bases.append(_Base((learned, statistics), summary, with_statistics=True))
+    elif summary.folded:
+        bases.append(_Base((learned,), summary, with_statistics=True))
     for size in range(MOST_TERMS + 1):
-        found = [terms for base in bases for terms in base.sums(total, size)]
+        found = list(dict.fromkeys(terms for base in bases for terms in base.sums(total, size)))
         if found:
             return Explanation(
                 path=summary.path,
@@ -61,10 +63,13 @@ def _sum(terms: Sequence[Term]) -> int:
 class _Base:
     """A framework's own total, and what may come to it or be missing from it."""
 
-    def __init__(self, terms: tuple[Term, ...], summary: Summary) -> None:
+    def __init__(self, terms: tuple[Term, ...], summary: Summary, *, with_statistics: bool) -> None:
         self.terms = terms
-        with_statistics = len(terms) > 1
-        causes = (*_causes(summary), _folding(summary, with_statistics=with_statistics))
+        causes = (
+            *_causes(summary),
+            _folding(summary, with_statistics=with_statistics),
+            *_folded(summary, with_statistics=with_statistics),
+        )
         self._causes = [each for each in causes if each.elements]
         self._layers: dict[int, Term] = {}
         for each in _without(summary, with_statistics=with_statistics):
@@ -135,6 +140,16 @@ def _folding(summary: Summary, *, with_statistics: bool) -> Term:
         change -= row.learned + (row.statistics if with_statistics else 0)
         change += 0 if _has_bias(into.parts) else channels
     return Term(what="folded: BatchNorms in the operators in front of them", elements=change)
+
+
+def _folded(summary: Summary, *, with_statistics: bool) -> Iterator[Term]:
+    """What a total has more than the file, where the file has BatchNorms folded."""
+    channels = sum(summary.folded)
+    own = channels * (4 if with_statistics else 2)
+    names = "scale, B, mean and var" if with_statistics else "scale and B"
+    what = f"folded: {names} of {len(summary.folded)} BatchNorms that operators have swallowed"
+    yield Term(what=what, elements=own)
+    yield Term(what=f"{what}, less the biases this made", elements=own - channels)
 
 
 def _has_bias(parts: Sequence[Part]) -> bool:

@@ -81,8 +81,8 @@ def layers_of(
 
 def _with_moves(graph: Graph, path: Sequence[Node], owners: Owners) -> dict[int, Owner]:
     """Owners with what moves values between the layers: it belongs to the layer behind it."""
-    owned = dict(owners)
     users = graph.wiring.users
+    owned = _without_strays(graph, path, owners)
     for node in reversed(path):
         if id(node) in owned or node.op_type not in MOVES or not node.is_standard:
             continue
@@ -92,6 +92,25 @@ def _with_moves(graph: Graph, path: Sequence[Node], owners: Owners) -> dict[int,
         found = [owned[key] for key in behind if key in owned]
         if found and len(found) == len(behind) and len({each.key for each in found}) == 1:
             owned[id(node)] = found[0]
+    return owned
+
+
+def _without_strays(graph: Graph, path: Sequence[Node], owners: Owners) -> dict[int, Owner]:
+    """Owners without what an optimiser has pushed out of a layer, under the layer's name."""
+    users, producers = graph.wiring.users, graph.wiring.producers
+    working = {
+        owners[id(node)].key for node in path if id(node) in owners and node.op_type not in MOVES
+    }
+    owned = dict(owners)
+    for node in path:
+        owner = owners.get(id(node))
+        if owner is None or node.op_type not in MOVES or owner.key not in working:
+            continue
+        beside = [producers.get(name) for name in node.inputs]
+        beside += [user for name in node.outputs for user, _ in users.get(name, ())]
+        near = [owners.get(id(each)) for each in beside if each is not None]
+        if not any(each is not None and each.key == owner.key for each in near):
+            del owned[id(node)]
     return owned
 
 

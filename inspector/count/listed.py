@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 
 from inspector.facts.count import Count
-from inspector.facts.manifest import Manifest
+from inspector.facts.manifest import Manifest, SourceLayer
 from inspector.facts.model import Dim
 from inspector.facts.summary import Layout, Part, Row
 
@@ -23,7 +23,7 @@ def listed_rows(manifest: Manifest, count: Count, rows: Sequence[Row]) -> Iterat
     shapes = {row.name: (row.dims, row.layout) for row in rows if row.name and not row.fused}
     sizes = _sizes(manifest, count)
     total = 0
-    for each in manifest.layers:
+    for each in _summarised(manifest):
         dims, layout = (each.dims, Layout.LAST) if each.dims else shapes.get(each.name, _UNKNOWN)
         own = sizes.pop(each.name, 0)
         total += own
@@ -41,11 +41,16 @@ def listed_rows(manifest: Manifest, count: Count, rows: Sequence[Row]) -> Iterat
         yield extra_row("(in no layer)", learned=rest)
 
 
+def _summarised(manifest: Manifest) -> Iterator[SourceLayer]:
+    """Those that the framework lists by itself: a model inside a model is one layer."""
+    return (each for each in manifest.layers if not each.within)
+
+
 def _sizes(manifest: Manifest, count: Count) -> dict[str, int]:
     """Elements by layer, of those that the file holds and of those that it does not."""
     elements = {each.value: each.tensor.elements for each in count.tensors if not each.scope}
-    holders = {path: each.name for each in manifest.layers for path in each.weights}
-    names = {each.name for each in manifest.layers}
+    holders = {path: each.name for each in _summarised(manifest) for path in each.weights}
+    names = {each.name for each in _summarised(manifest)}
     sizes: dict[str, int] = {}
 
     def add(source: str, more: int) -> None:

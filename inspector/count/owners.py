@@ -69,7 +69,9 @@ def owners(
 
 
 def _by_manifest(nodes: Sequence[Node], layers: Sequence[SourceLayer]) -> dict[int, Owner]:
-    scopes = {scope: each for each in layers for scope in each.scopes}
+    containing = {each.within for each in layers}
+    innermost = [each for each in layers if each.name not in containing]
+    scopes = {scope: each for each in innermost for scope in each.scopes}
     found = {}
     for node in nodes:
         for name in scoped_names(node):

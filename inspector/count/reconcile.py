@@ -8,7 +8,7 @@ from typing import TypeAlias
 from inspector.count.alignment import Pair, aligned
 from inspector.facts.count import Count, CountedTensor, Role
 from inspector.facts.model import Storage
-from inspector.facts.reconciliation import Amounts, Difference, Reconciliation
+from inspector.facts.reconciliation import Amounts, Crossing, Difference, Reconciliation, Term
 from inspector.facts.summary import Part, Row, Summary
 from inspector.facts.traced import Fate, Traced
 
@@ -76,6 +76,31 @@ def reconcile(
         differences=differences,
         unexplained=after - before - explained,
         unexplained_where=tuple(found.unexplained),
+        crossing=_crossing(left, right),
+    )
+
+
+def _crossing(left: Summary, right: Summary) -> Crossing | None:
+    """From what one framework prints of the one model to what the other prints of the other."""
+    if {left.framework, right.framework} != {"keras", "torch"}:
+        return None
+    start, end = (
+        each.count.keras.total if each.framework == "keras" else each.count.torch.parameters
+        for each in (left, right)
+    )
+    sign, keras = (-1, left) if left.framework == "keras" else (1, right)
+    statistics = Term(
+        what="running mean and var, and other buffers: Keras counts them, PyTorch does not",
+        elements=sign * (keras.count.keras.total - keras.count.torch.parameters),
+    )
+    rest = Term(
+        what="what one of the models has and the other has not: see the PyTorch column",
+        elements=end - start - statistics.elements,
+    )
+    return Crossing(
+        frameworks=(left.framework, right.framework),
+        totals=(start, end),
+        terms=tuple(each for each in (statistics, rest) if each.elements),
     )
 
 
@@ -176,6 +201,9 @@ class _Ledger:
             return self._counted_otherwise(place, here, there)
         if _elements(only) in rows[1 if here else 0].shares:
             return f"{place} that the {side} stores again, and the other side shares"
+        if place in ("scale", "B") and rows[0].kind == rows[1].kind == "BatchNormalization":
+            values = "ones" if place == "scale" else "zeros"
+            return f"{place} that the {side} alone has, and for which the other file has {values}"
         if place != "bias":
             return ""
         if all(self._is_zero(part.tensor) for part in only):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from inspector.count.homes import Placed, placed
 from inspector.count.judged import Kinds
 from inspector.count.kinds import classes
-from inspector.count.layers import Layer, layers_of, split_activation
+from inspector.count.layers import LINEAR, Layer, layers_of, split_activation
 from inspector.count.layouts import layouts
 from inspector.count.listed import extra_row, listed_rows
 from inspector.count.merged import VARIABLES
@@ -71,6 +71,7 @@ class _Table:
             if each.role in (Role.LEARNED, Role.STATISTIC) or each.tensor.copy_of
             for node in (*each.users, *((each.home,) if each.home is not None else ()))
         }
+        self.folded = tuple(each.channels for each in norms.folded if each.channels is not None)
         self.foldable = {
             norm.name: norm.foldable_into
             for norm in norms.batchnorms
@@ -100,6 +101,7 @@ class _Table:
             nodes=tuple(self._nodes()),
             count=self.count,
             foldable=self.foldable,
+            folded=self.folded,
             listed=self._listed(table),
             not_exported=self.manifest.not_exported if self.manifest else (),
             notes=notes,
@@ -152,6 +154,8 @@ class _Table:
         output = self.kinds.output(layer)
         keras, torch = classes(kind or "", self.kinds.spatial(layer))
         own = owner.kind.rpartition(".")[2] if owner is not None and not fused else ""
+        if kind in LINEAR and "Norm" in own:
+            own = ""  # what was folded into the operator, and has given it its name
         if own:
             keras, torch = (own, torch or own) if self.framework == "keras" else (keras or own, own)
         held = [each for node in layer.nodes for each in self.held.get(id(node), ())]

@@ -166,6 +166,12 @@ def _notes(summary: Summary) -> tuple[str, ...]:
         found.append(
             f"{count.unknown:,} elements are of unknown role and in no total: `bninspect` says why"
         )
+    if summary.folded:
+        some = len(summary.folded)
+        found.append(
+            f"{some} BatchNorm{'s are' if some > 1 else ' is'} probably folded into operators, and "
+            "what was theirs is in no total: `bninspect` says where"
+        )
     if any(row.shared for row in summary.rows):
         found.append("a layer that shares weights with one above it counts only what it adds")
     if summary.framework != "keras" and count.torch.num_batches_tracked:

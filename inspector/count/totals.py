@@ -170,11 +170,14 @@ _WRITTEN = Use(role=Role.CONSTANT, why="written by the exporter: no framework ha
 
 
 def _keras(manifest: Manifest | None, learned: int, statistics: int) -> KerasTotals:
-    """Keras' totals; only Keras itself knows which layers are frozen."""
+    """Keras' totals: what is frozen is not trainable there, and only a framework knows it."""
     totals = manifest.totals if manifest is not None and manifest.framework == "keras" else None
     whole = learned + statistics
     if totals is None or totals.trainable + totals.other != whole:
-        return KerasTotals(total=whole, trainable=learned, non_trainable=statistics)
+        frozen = _frozen(manifest, learned) if totals is None else 0
+        return KerasTotals(
+            total=whole, trainable=learned - frozen, non_trainable=statistics + frozen
+        )
     return KerasTotals(total=whole, trainable=totals.trainable, non_trainable=totals.other)
 
 

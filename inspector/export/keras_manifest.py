@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,23 +83,31 @@ def describe(
 
 
 def _layers(model: Any, converted: tracing.Converted) -> tuple[SourceLayer, ...]:
-    """What `model.summary()` lists, in its order."""
+    """What `model.summary()` lists, in its order, and what the models inside of it hold."""
+    return tuple(_listed(model, model, "", converted))
+
+
+def _listed(
+    model: Any, outer: Any, within: str, converted: tracing.Converted
+) -> Iterator[SourceLayer]:
     import keras
 
-    functional = isinstance(model, keras.src.models.Functional)
-    listed = model.layers
-    if functional and not isinstance(model, keras.Sequential):
-        listed = model._operations  # as keras.src.utils.summary_utils has it
-    return tuple(
-        SourceLayer(
-            name=each.name,
+    functional = isinstance(outer, keras.src.models.Functional)
+    listed = outer.layers
+    if functional and not isinstance(outer, keras.Sequential):
+        listed = outer._operations  # as keras.src.utils.summary_utils has it
+    for each in listed:
+        name = f"{within}/{each.name}" if within else each.name
+        yield SourceLayer(
+            name=name,
             kind=type(each).__name__,
             scopes=tuple(map(naming.unmarked, converted.scopes.get(id(each), ()))),
             dims=_dims(each),
             weights=tuple(naming.path_of(v, model) for v in getattr(each, "weights", ())),
+            within=within,
         )
-        for each in listed
-    )
+        if isinstance(each, keras.Model):
+            yield from _listed(model, each, name, converted)
 
 
 def _dims(layer: Any) -> tuple[int | None, ...] | None:

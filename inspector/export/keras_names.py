@@ -111,16 +111,27 @@ def _pair(keys: Sequence[str], names: Sequence[str]) -> dict[str, str]:
         if key not in used and name not in tied:
             used.add(key)
             tied[name] = key
-    # A variable used in two layouts is stored twice.
+    # What is left is stored again: a variable used in two layouts, or by a layer called twice.
     if len(keys) == 1:
         tied.update(dict.fromkeys(names, keys[0]))
+    for name in names:
+        if name not in tied:
+            key = max(keys, key=lambda each: _common_scopes(each, name, numbered=False))
+            # A constant of the model's own that is equal by chance shares the model's name alone.
+            if _common_scopes(key, name, numbered=False) > 1:
+                tied[name] = key
     return tied
 
 
-def _common_scopes(key: str, name: str) -> int:
+_CALL = re.compile(r"_\d+$")
+"""What TensorFlow adds to a scope that is entered again."""
+
+
+def _common_scopes(key: str, name: str, *, numbered: bool = True) -> int:
     count = 0
     for left, right in zip(key.split("/"), name.split("/"), strict=False):
-        if left != right:
+        same = left == right if numbered else _CALL.sub("", left) == _CALL.sub("", right)
+        if not same:
             break
         count += 1
     return count
@@ -207,7 +218,16 @@ def rename(proto: ModelProto, wanted: Mapping[str, str]) -> dict[str, str]:
         if MARK in name:
             renamed[name] = protos.unique(unmarked(name), taken)
     protos.rename_values(proto, renamed)
+    _rename_nodes(proto)
     return renamed
+
+
+def _rename_nodes(proto: ModelProto) -> None:
+    """Take the marks out of the names of nodes around a BatchNorm; its own still carries it."""
+    taken = {node.name for node in protos.nodes(proto)}
+    for node in protos.nodes(proto):
+        if MARK in node.name and node.op_type != "BatchNormalization":
+            node.name = protos.unique(unmarked(node.name), taken)
 
 
 def unmarked(name: str) -> str:

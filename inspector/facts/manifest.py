@@ -50,7 +50,8 @@ class SourceLayer:
 
     `scopes` are what the names of its nodes begin with, one for each call; `dims` are those of its
     output as the framework writes them, None for what is free. `kind` is its class, and `weights`
-    are the paths of its variables.
+    are the paths of its variables. A summary lists a model inside a model as one layer; what is in
+    it is `within` it, by its name.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SourceLayer:
     scopes: tuple[str, ...] = ()
     dims: tuple[int | None, ...] | None = None
     weights: tuple[str, ...] = ()
+    within: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +191,7 @@ class Manifest:
                     scopes=tuple(map(str, each["scopes"])),
                     dims=_dims(each["dims"]),
                     weights=tuple(map(str, each.get("weights", ()))),
+                    within=str(each.get("within", "")),
                 )
                 for each in fields.get("layers", ())  # files of 0.1 have none
             ),

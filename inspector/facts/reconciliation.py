@@ -43,11 +43,32 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """A number of elements, and what they are."""
+
+    what: str
+    elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """What each model's own framework prints as its total, and what lies between the two.
+
+    ``totals[0] + sum of the terms == totals[1]``; `frameworks` are ``keras`` and ``torch``, in the
+    order of the models.
+    """
+
+    frameworks: tuple[str, str]
+    totals: tuple[int, int]
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
     """Two models' totals, and why they differ.
 
     ``left + sum of all differences + unexplained == right`` in every column; `unexplained_where`
-    names what nothing explains.
+    names what nothing explains. `crossing` is there where the models are of two frameworks.
     """
 
     left: str
@@ -56,19 +77,12 @@ class Reconciliation:
     differences: tuple[Difference, ...]
     unexplained: Amounts
     unexplained_where: tuple[str, ...] = ()
+    crossing: Crossing | None = None
 
     @property
     def is_explained(self) -> bool:
         """Whether nothing is left, not even amounts that cancel each other."""
         return not self.unexplained and not self.unexplained_where
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """A number of elements, and what they are."""
-
-    what: str
-    elements: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,6 +143,8 @@ class Summary:
         One row for each node.
     foldable
         The operator that each BatchNorm which can be folded would go into, both by their labels.
+    folded
+        Channels of each BatchNorm that an operator has probably swallowed, where they are known.
     """
 
     path: str
@@ -154,6 +156,7 @@ class Summary:
     nodes: tuple[NodeRow, ...]
     count: Count
     foldable: Mapping[str, str] = field(default_factory=dict)
+    folded: tuple[int, ...] = ()
     listed: tuple[Row, ...] = ()
     not_exported: tuple[NotExported, ...] = ()
     notes: tuple[str, ...] = ()

@@ -107,6 +107,10 @@ def _cut(spans: Iterable[Span], begin: int, end: int) -> Iterator[Span]:
         end -= len(text)
 
 
+_SEAMS = "/._"
+"""Where a name may be broken rather than elsewhere."""
+
+
 def pieces(text: str, room: int) -> Iterator[tuple[int, int]]:
     """Begin and end of each line of `text`: broken between words, or within one too long for any.
 
@@ -118,7 +122,9 @@ def pieces(text: str, room: int) -> Iterator[tuple[int, int]]:
     while (fit := begin + room if narrow else _fitting(text, begin, room)) < whole:
         end = text.rfind(" ", begin, fit + 1)
         if not text[begin : max(end, begin)].strip():
-            end = fit
+            end = max(text.rfind(mark, begin, fit) for mark in _SEAMS) + 1
+            if end <= begin + room // 2:
+                end = fit
         yield begin, begin + len(text[begin:end].rstrip())
         begin = end
         while text[begin].isspace():  # ends at the latest before `whole`, where the text does

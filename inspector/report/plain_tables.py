@@ -39,14 +39,23 @@ def to_markdown(table: Table) -> str:
     """A table of GitHub-flavoured Markdown, with the totals below."""
     lines = [
         "| " + " | ".join(table.columns) + " |",
-        "|" + "|".join([" --- "] * (len(table.columns) - 1) + [" ---: "]) + "|",
+        "|" + "|".join(_rules(table)) + "|",
     ]
     for row in table.rows:
         lines.append("| " + " | ".join(_escaped(shown(e, table.style)) for e in row) + " |")
-    lines.append("")
+    if table.totals or table.notes:
+        lines.append("")
     lines += [f"- {name}: {number(value)}" for name, value in table.totals if value is not None]
     lines += [f"- note: {_escaped(printable(each))}" for each in table.notes]
     return "\n".join([*lines, ""])
+
+
+def _rules(table: Table) -> list[str]:
+    """The line under the header, which has columns of numbers to the right."""
+    cells = zip(*table.rows, strict=True) if table.rows else ((),) * len(table.columns)
+    numbers = [bool(some) and all(isinstance(each, int) for each in some) for some in cells]
+    numbers[-1] = True
+    return [" ---: " if each else " --- " for each in numbers]
 
 
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\|`*_{}[]<>#!~"})

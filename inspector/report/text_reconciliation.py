@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from inspector.facts.reconciliation import (
     Amounts,
+    Crossing,
     Difference,
     Explanation,
     Reconciliation,
@@ -36,6 +37,32 @@ def write_reconciliation(fact: Reconciliation, page: Page) -> None:
     rows.append((_row(fact.unexplained, width), (("left unexplained", style), rest)))
     rows.append((_row(after, width, signed=False), ((_short(fact.right), NAME),)))
     page.pairs(rows, indent=0, style=PLAIN)
+    if fact.crossing is not None:
+        _write_crossing(fact, fact.crossing, width, page)
+
+
+def _write_crossing(fact: Reconciliation, crossing: Crossing, width: int, page: Page) -> None:
+    """From the one framework's total to the other's."""
+    names = [_TITLES[each] for each in crossing.frameworks]
+    page.heading(f"{names[0]} → {names[1]}")
+    page.pairs(
+        [
+            (
+                f"{crossing.totals[0]:>{width},}",
+                (f"{names[0]} prints for ", (_short(fact.left), NAME)),
+            ),
+            *((f"{each.elements:>+{width},}", (printable(each.what),)) for each in crossing.terms),
+            (
+                f"{crossing.totals[1]:>{width},}",
+                (f"{names[1]} prints for ", (_short(fact.right), NAME)),
+            ),
+        ],
+        indent=0,
+        style=PLAIN,
+    )
+
+
+_TITLES = {"keras": "Keras", "torch": "PyTorch"}
 
 
 def _cause(each: Difference) -> Sequence[Span]:
@@ -104,26 +131,27 @@ def as_table(fact: Reconciliation | Explanation) -> Table:
         return Table(
             style="reconcile",
             title=fact.path,
-            columns=("What", "Elements"),
+            columns=("Row", "What", "Elements"),
             rows=(
-                *((each.what, each.elements) for each in fact.terms),
-                ("left unexplained", fact.unexplained),
+                *(("term", each.what, each.elements) for each in fact.terms),
+                ("rest", "left unexplained", fact.unexplained),
             ),
             totals=(("total", fact.total),),
         )
     left, right = fact.totals
-    rows: list[tuple[Cell, ...]] = [(fact.left, "", left.keras, left.torch, left.stored)]
+    rows: list[tuple[Cell, ...]] = [("total", fact.left, "", left.keras, left.torch, left.stored)]
     rest = Difference(
         what="left unexplained", amounts=fact.unexplained, where=fact.unexplained_where
     )
     for each in (*fact.differences, rest):
         by = each.amounts
-        rows.append((each.what, ", ".join(each.where), by.keras, by.torch, by.stored))
-    rows.append((fact.right, "", right.keras, right.torch, right.stored))
+        kind = "rest" if each is rest else "difference"
+        rows.append((kind, each.what, ", ".join(each.where), by.keras, by.torch, by.stored))
+    rows.append(("total", fact.right, "", right.keras, right.torch, right.stored))
     return Table(
         style="reconcile",
         title=f"{fact.left} -> {fact.right}",
-        columns=("What", "Where", "Keras", "PyTorch", "Stored"),
+        columns=("Row", "What", "Where", "Keras", "PyTorch", "Stored"),
         rows=tuple(rows),
         totals=(),
     )

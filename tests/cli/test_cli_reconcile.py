@@ -89,8 +89,8 @@ def test_every_format_of_two_models(run):
     assert (body["schema"], body["version"]) == ("bninspect.reconciliation", 1)
     assert body["differences"][0]["amounts"] == {"keras": -4, "torch": -4, "stored": -4}
     head, *rows = csv.reader(io.StringIO(run(*args, "csv").out))
-    assert head == ["What", "Where", "Keras", "PyTorch", "Stored"]
-    assert sum(int(row[2]) for row in rows[:-1]) == int(rows[-1][2]) == 88
+    assert head == ["Row", "What", "Where", "Keras", "PyTorch", "Stored"]
+    assert sum(int(row[3]) for row in rows[:-1]) == int(rows[-1][3]) == 88
     text = run(*args, "markdown").out
     assert "| zero.onnx |  | 92 | 84 | 92 |\n" in text
     assert "| none.onnx |  | 88 | 80 | 88 |\n" in text
@@ -101,17 +101,18 @@ def test_every_format_of_a_total(run):
     body = json.loads(run(*args, "json").out)
     assert (body["schema"], body["version"]) == ("bninspect.explanation", 1)
     assert sum(each["elements"] for each in body["terms"]) + body["unexplained"] == 93
-    assert run(*args, "csv").out.startswith("What,Elements\n")
+    assert run(*args, "csv").out.startswith("Row,What,Elements\n")
     assert "- total: 93\n" in run(*args, "markdown").out
 
 
 WRONG = {
     ("reconcile",): "missing argument 'A'",
-    ("reconcile", "zero.onnx"): "a second model or a total; give B, or --total N, not both",
-    ("reconcile", "zero.onnx", "none.onnx", "--total", "5"): "not both",
+    ("reconcile", "zero.onnx"): "one model alone; give either B or --total N",
+    ("reconcile", "zero.onnx", "none.onnx", "--total", "5"): "a second model and a total",
     ("reconcile", "zero.onnx", "none.onnx", "full.onnx"): "unexpected",
     ("reconcile", "zero.onnx", "--total", "many"): "'many'",
-    ("reconcile", "zero.onnx", "--total", "1,000"): "'1,000'",
+    ("reconcile", "zero.onnx", "--total", "1.5"): "'1.5' is no number of parameters",
+    ("reconcile", "zero.onnx", "--total", "9" * 99): "is no number of parameters",
     ("reconcile", "zero.onnx", "--total", "-5"): "-5",
     ("reconcile", "zero.onnx", "none.onnx", "--format", "yaml"): "'yaml'",
     ("reconcile", "zero.onnx", "none.onnx", "--bogus"): "no such option: --bogus",
@@ -125,6 +126,12 @@ def test_wrong_usage(args, message, run):
     assert ran.err.startswith("error: ")
     assert message in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_a_total_is_written_as_summaries_print_it(run):
+    asked = run("reconcile", "full.onnx", "--total", "1000000")
+    assert run("reconcile", "full.onnx", "--total", "1,000,000") == asked
+    assert "a total of 1,000,000\n" in asked.out
 
 
 def test_a_total_of_zero_is_a_number(run):

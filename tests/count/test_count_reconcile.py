@@ -100,7 +100,7 @@ def holds(found: Reconciliation) -> Reconciliation:
     whats = [each.what for each in found.differences]
     assert len(whats) == len(set(whats))
     assert not found.unexplained or found.unexplained_where
-    assert as_table(found).rows[0][2:] == (before.keras, before.torch, before.stored)
+    assert as_table(found).rows[0][3:] == (before.keras, before.torch, before.stored)
     return found
 
 
@@ -433,7 +433,7 @@ def explained(onnx_file):
             assert sum(each.elements for each in terms) + rest == total
             assert not terms or terms[0].elements == found.counted.torch
         assert dict(as_table(found).totals) == {"total": total}
-        assert sum(row[1] for row in as_table(found).rows) == total
+        assert sum(row[2] for row in as_table(found).rows) == total
         return found
 
     return run

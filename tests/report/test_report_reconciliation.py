@@ -95,14 +95,14 @@ def from_text(text: str) -> list[Line]:
 def from_csv(text: str) -> list[Line]:
     head, *rows = csv.reader(io.StringIO(text))
     assert {len(row) for row in rows} == {len(head)}
-    return [tuple(int(each) for each in row[2:]) for row in rows]
+    return [tuple(int(each) for each in row[3:]) for row in rows]
 
 
 def from_markdown(text: str) -> list[Line]:
     rows = [line for line in text.splitlines() if line.startswith("|")][2:]
     cells = [re.split(r"(?<!\\)(?:\\\\)*\|", row)[1:-1] for row in rows]
-    assert {len(row) for row in cells} == {5}
-    return [tuple(int(each.replace(",", "")) for each in row[2:]) for row in cells]
+    assert {len(row) for row in cells} == {6}
+    return [tuple(int(each.replace(",", "")) for each in row[3:]) for row in cells]
 
 
 def from_json(text: str) -> list[Line]:
