@@ -99,6 +99,26 @@ def scopes_noted() -> Iterator[dict[int, list[str]]]:
         yield noted
 
 
+@contextmanager
+def inlined_functions() -> Iterator[None]:
+    """While tracing, trace what Keras would have XLA compile: tf2onnx does not look inside.
+
+    Keras does so where an eager convolution with groups has no CPU kernel.
+    """
+    import tensorflow as tf
+
+    function = tf.function
+
+    @wraps(function)
+    def traced(*args: Any, jit_compile: bool | None = None, **options: Any) -> Any:
+        if jit_compile and not tf.executing_eagerly():
+            return args[0] if args else lambda plain: plain
+        return function(*args, jit_compile=jit_compile, **options)
+
+    with replaced(tf, "function", traced):
+        yield
+
+
 def _numbered(call: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     # Keras reads the signature of `call`; `wraps` keeps it.
     @wraps(call)

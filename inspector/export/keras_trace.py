@@ -15,6 +15,7 @@ from inspector.errors import UnreadableError
 from inspector.export import keras_patches as patches
 from inspector.export.feeds import Feeds, Input
 from inspector.export.protos import unique
+from inspector.export.tensorflow_graphs import without_erfc
 from inspector.export.source import described
 
 if TYPE_CHECKING:
@@ -150,7 +151,11 @@ def convert(model: Any, how: Signature, opset: int) -> Converted:
     """
     import tensorflow as tf
 
-    with patches.native_batchnorm() as calls, patches.scopes_noted() as scopes:
+    with (
+        patches.native_batchnorm() as calls,
+        patches.scopes_noted() as scopes,
+        patches.inlined_functions(),
+    ):
         concrete = _trace(model, how)
     names = {concrete.inputs[position].name: each.name for position, each in enumerate(how.inputs)}
     outputs = [each.name for each in concrete.outputs]
@@ -223,6 +228,7 @@ def _to_onnx(
     inputs = [each.name for each in concrete.inputs[:count]]
     outputs = [each.name for each in concrete.outputs]
     frozen, tables = tf_loader.from_trackable(model, concrete, inputs, outputs, False)
+    without_erfc(frozen)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen, name="")
         onnx_graph = process_tf_graph(
@@ -234,10 +240,20 @@ def _to_onnx(
             tensors_to_rename=dict(names),
         )
         onnx_graph = optimizer.optimize_graph(onnx_graph, True, optimizers=optimizers)
+        _set_groups(onnx_graph)
         proto = onnx_graph.make_model(model.name)
     # tf2onnx adds the commit of its checkout, which a release writes as "None".
     proto.producer_version = tf2onnx.__version__
     return frozen, proto
+
+
+def _set_groups(graph: Any) -> None:
+    """Say how many groups a convolution has: tf2onnx tells it for two axes alone."""
+    for node in graph.get_nodes():
+        if node.type == "Conv" and len(node.input) > 1:
+            given, kernel = graph.get_shape(node.input[0]), graph.get_shape(node.input[1])
+            if given and kernel and min(given[1], kernel[1]) > 0:
+                node.set_attr("group", given[1] // kernel[1])
 
 
 _MARKED = re.compile(rf"{patches.MARK}(\d+)(?:_\d+)?/")
