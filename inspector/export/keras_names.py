@@ -114,7 +114,7 @@ def _pair(keys: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     # What is left is stored again: a variable used in two layouts, or by a layer called twice.
     if len(keys) == 1:
         tied.update(dict.fromkeys(names, keys[0]))
-    for name in names:
+    for name in names if keys else ():
         if name not in tied:
             key = max(keys, key=lambda each: _common_scopes(each, name, numbered=False))
             # A constant of the model's own that is equal by chance shares the model's name alone.

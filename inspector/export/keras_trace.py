@@ -15,8 +15,8 @@ from inspector.errors import UnreadableError
 from inspector.export import keras_patches as patches
 from inspector.export.feeds import Feeds, Input
 from inspector.export.protos import unique
-from inspector.export.tensorflow_graphs import without_erfc
 from inspector.export.source import described
+from inspector.export.tensorflow_graphs import without_erfc
 
 if TYPE_CHECKING:
     from onnx import ModelProto
