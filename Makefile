@@ -27,6 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
+	@# It asks for the package `tensorflow`, and would put that over `tensorflow-cpu`.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --no-deps tf_keras
 	@touch $@
 
 demo: install ## Export the same network from Keras and PyTorch, inspect both, compare them
