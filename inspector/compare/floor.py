@@ -13,7 +13,7 @@ channels, classes and features lie, and every element has to keep the tighter of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,34 +63,41 @@ def neighbours(values: Array, rng: np.random.Generator) -> Array:
 
 def measure(
     optimised: Runner,
-    plain: Runner,
+    others: Iterable[Runner],
     batches: Sequence[Fed],
     results: Sequence[Mapping[str, Array]],
     *,
     seed: int,
-    others: Sequence[Runner] = (),
 ) -> Deviations:
     """How far each element of each output moves where nothing but rounding changes.
 
     Parameters
     ----------
-    optimised, plain
-        One model with graph optimisation on and off.
+    optimised
+        The model with graph optimisation.
+    others
+        The same without it, and more of the same that differ by rounding alone. Each is let go
+        before the next is taken: large models are not all held at a time.
     batches
         Feeds, batch by batch.
     results
         What `optimised` gave for each of `batches`.
-    others
-        More of the same model that differ by rounding alone.
     """
     rng = np.random.default_rng(seed)
-    found: Deviations = {name: [] for name in results[0]}
-    for fed, reference in zip(batches, results, strict=True):
-        runs = [each.run(fed) for each in (plain, *others)]
-        runs += [optimised.run(moved_by_an_ulp(fed, rng)) for _ in range(DRAWS)]
-        for name, values in reference.items():
-            apart = [_apart(values, run[name]) for run in runs]
-            found[name].append(np.maximum.reduce(apart))
+    found: Deviations = {
+        name: [np.zeros(each[name].shape) for each in results] for name in results[0]
+    }
+
+    def add(at: int, run: Mapping[str, Array]) -> None:
+        for name, values in results[at].items():
+            np.maximum(found[name][at], _apart(values, run[name]), out=found[name][at])
+
+    for other in others:
+        for at, fed in enumerate(batches):
+            add(at, other.run(fed))
+    for at, fed in enumerate(batches):
+        for _ in range(DRAWS):
+            add(at, optimised.run(moved_by_an_ulp(fed, rng)))
     return found
 
 

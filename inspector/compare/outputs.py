@@ -233,7 +233,7 @@ class _Both:
     def _deviations(self, side: int, batches: Sequence[Batch], results: Results) -> Deviations:
         return measure(
             self._runners[side],
-            self._plain[side],
+            [self._plain[side]],
             [(each.left, each.right)[side] for each in batches],
             results,
             seed=self._seed,
@@ -291,7 +291,7 @@ def experiment_on(
         results = [runner.run(each) for each in feeds]
         if not moved:
             plain = Runner(source, name=name, optimise=False)
-            moved.update(measure(runner, plain, feeds, results, seed=seed))
+            moved.update(measure(runner, [plain], feeds, results, seed=seed))
         try:
             held = [
                 furthest(

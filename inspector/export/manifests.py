@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from inspector import __version__
 from inspector.compare.run import Array
 from inspector.export import protos
-from inspector.export.verify import ExpectedNorm, Reference, verify
+from inspector.export.verify import ExpectedNorm, Reference, StoredNorm, check_norms, verify
 from inspector.facts.export import Export
 from inspector.facts.manifest import (
     KEY,
@@ -22,6 +22,7 @@ from inspector.facts.manifest import (
     SourceTensor,
     Verification,
 )
+from inspector.write.large import prepared
 from inspector.write.save import save
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Description:
 def finish(
     proto: ModelProto,
     destination: Path,
-    wanted: Reference,
+    wanted: Reference | None,
     norms: Sequence[ExpectedNorm],
     described: Description,
     *,
@@ -54,34 +55,88 @@ def finish(
 ) -> Export:
     """Verify the model, store what was found in it, and write it.
 
+    A model of more than `LARGE` bytes has its weights in a file beside it.
+
+    Parameters
+    ----------
+    wanted
+        What the framework gives; None where nothing is to be run. BatchNorms are compared anyway.
+
     Raises
     ------
     inspector.errors.ExportDisagreesError
         See `inspector.export.verify.verify`.
     inspector.errors.UnreadableError
-        The model is not valid ONNX or too large, or the file cannot be written.
+        The model is not valid ONNX, or the file cannot be written.
     """
-    name = destination.name
-    found = verify(
-        protos.serialise(proto, name=name),
-        wanted,
-        norms,
-        protos.stored_norms(proto),
-        _weights(proto, described),
-        name=name,
-    )
-    manifest = _manifest(described, found)
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = KEY, manifest.to_json()
-    data = protos.serialise(proto, name=name)
-    save(data, destination)
+    write = _in_two_files if protos.stored_bytes(proto) > LARGE else _in_one_file
+    manifest, size = write(proto, destination, wanted, norms, described)
     return Export(
         path=str(destination),
-        size=len(data),
+        size=size,
         opset=opset,
         manifest=manifest,
         notes=described.notes,
     )
+
+
+LARGE = 1_500_000_000
+"""Bytes of weights beyond which they lie in a file of their own; one file can hold 2 GiB."""
+
+
+def _in_one_file(
+    proto: ModelProto,
+    destination: Path,
+    wanted: Reference | None,
+    norms: Sequence[ExpectedNorm],
+    described: Description,
+) -> tuple[Manifest, int]:
+    name = destination.name
+    stored, weights = protos.stored_norms(proto), _weights(proto, described)
+    model = protos.serialise(proto, name=name)
+    manifest = _manifest(described, _verified(model, wanted, norms, stored, weights, name))
+    _add(manifest, proto)
+    data = protos.serialise(proto, name=name)
+    save(data, destination)
+    return manifest, len(data)
+
+
+def _in_two_files(
+    proto: ModelProto,
+    destination: Path,
+    wanted: Reference | None,
+    norms: Sequence[ExpectedNorm],
+    described: Description,
+) -> tuple[Manifest, int]:
+    name = destination.name
+    stored, weights = protos.stored_norms(proto), _weights(proto, described)
+    with prepared(proto, destination) as made:
+        protos.check(made.path, name=name)
+        found = _verified(made.path, wanted, norms, stored, weights, name)
+        manifest = _manifest(described, found)
+        _add(manifest, proto)
+        size = made.rewrite(proto)
+        made.place()
+    return manifest, size
+
+
+def _verified(
+    model: bytes | Path,
+    wanted: Reference | None,
+    norms: Sequence[ExpectedNorm],
+    stored: Mapping[str, StoredNorm],
+    weights: Mapping[str, Array],
+    name: str,
+) -> Verification | None:
+    if wanted is None:
+        check_norms(norms, stored, name=name)
+        return None
+    return verify(model, wanted, norms, stored, weights, name=name)
+
+
+def _add(manifest: Manifest, proto: ModelProto) -> None:
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = KEY, manifest.to_json()
 
 
 def _weights(proto: ModelProto, described: Description) -> dict[str, Array]:
@@ -91,7 +146,7 @@ def _weights(proto: ModelProto, described: Description) -> dict[str, Array]:
     return {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
 
 
-def _manifest(described: Description, found: Verification) -> Manifest:
+def _manifest(described: Description, found: Verification | None) -> Manifest:
     return Manifest(
         tool=f"bninspect {__version__}",
         framework=described.framework,

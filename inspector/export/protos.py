@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inspector.compare.run import Array
@@ -131,6 +132,11 @@ def name_free_axes(model: ModelProto, free: Callable[[str, int], str]) -> None:
                     dim.dim_param = name
 
 
+def stored_bytes(model: ModelProto) -> int:
+    """Bytes of the tensors that the model holds."""
+    return sum(len(each.raw_data) for graph in graphs(model) for each in graph.initializer)
+
+
 def serialise(model: ModelProto, *, name: str) -> bytes:
     """The model's bytes, after ONNX's own check of it.
 
@@ -139,20 +145,32 @@ def serialise(model: ModelProto, *, name: str) -> bytes:
     inspector.errors.UnreadableError
         It is larger than one file can be, or the exporter made something that is not ONNX.
     """
-    import onnx
-
     refuse_too_large(model.ByteSize(), name)
     data: bytes = model.SerializeToString(deterministic=True)
+    check(data, name=name)
+    return data
+
+
+def check(model: bytes | Path, *, name: str) -> None:
+    """ONNX's own check of a model, or of its file where it has its data beside it.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        The exporter made something that is not ONNX.
+    """
+    import onnx
+
     try:
-        onnx.checker.check_model(data)
+        onnx.checker.check_model(model if isinstance(model, bytes) else str(model))
     except onnx.checker.ValidationError as error:
         first = str(error).strip().splitlines()[0]
         raise UnreadableError(
             f"the exporter's result is not valid ONNX: {first}",
             where=name,
-            hint="another --opset may help; nothing was written",
+            hint="this is the exporter's fault: another --opset, or the layer written with other "
+            "operators, may help; nothing was written",
         ) from error
-    return data
 
 
 def refuse_too_large(size: int, name: str) -> None:

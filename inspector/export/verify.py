@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -131,7 +132,7 @@ def _finite(values: Array) -> bool:
 
 
 def verify(
-    model: bytes,
+    model: bytes | Path,
     wanted: Reference,
     norms: Sequence[ExpectedNorm],
     stored: Mapping[str, StoredNorm],
@@ -144,7 +145,7 @@ def verify(
     Parameters
     ----------
     model
-        The serialised model.
+        The serialised model, or its file where it has its data beside it.
     norms
         Every BatchNorm call of the framework.
     stored
@@ -162,7 +163,7 @@ def verify(
     inspector.errors.RunError
         ONNX Runtime cannot run the model.
     """
-    bitwise = sum(_check_norm(norm, stored.get(norm.node), name) for norm in norms)
+    bitwise = check_norms(norms, stored, name=name)
     try:
         results, measured = _run_exported(model, wanted, weights, name)
     except RunError as error:
@@ -194,25 +195,39 @@ def verify(
     )
 
 
+def check_norms(
+    norms: Sequence[ExpectedNorm], stored: Mapping[str, StoredNorm], *, name: str
+) -> int:
+    """How many tensors of BatchNorms are equal bit for bit: all of them.
+
+    Raises
+    ------
+    inspector.errors.ExportDisagreesError
+        A BatchNorm is missing or was changed.
+    """
+    return sum(_check_norm(norm, stored.get(norm.node), name) for norm in norms)
+
+
 def _run_exported(
-    model: bytes, wanted: Reference, weights: Mapping[str, Array], name: str
+    model: bytes | Path, wanted: Reference, weights: Mapping[str, Array], name: str
 ) -> tuple[list[dict[str, Array]], floors.Deviations]:
     """The exported model's outputs on each batch, and how far each of them moves by rounding."""
     optimised = Runner(model, name=name)
-    plain = Runner(model, name=name, optimise=False)
-    # What inputs alone move, a deep network forgets on the way: weights round in every layer.
-    rng = np.random.default_rng(feed.SEED)
-    moved = Runner(
-        model,
-        name=name,
-        optimise=False,
-        instead={each: floors.neighbours(values, rng) for each, values in weights.items()},
-    )
     batches = [Fed(values=batch) for batch in wanted.batches]
     results = [optimised.run(batch) for batch in batches]
-    return results, floors.measure(
-        optimised, plain, batches, results, seed=feed.SEED, others=[moved]
-    )
+
+    def others() -> Iterator[Runner]:
+        yield Runner(model, name=name, optimise=False)
+        # What inputs alone move, a deep network forgets on the way: weights round in every layer.
+        rng = np.random.default_rng(feed.SEED)
+        yield Runner(
+            model,
+            name=name,
+            optimise=False,
+            instead={each: floors.neighbours(values, rng) for each, values in weights.items()},
+        )
+
+    return results, floors.measure(optimised, others(), batches, results, seed=feed.SEED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

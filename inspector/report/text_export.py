@@ -25,7 +25,9 @@ def write_export(fact: Export, page: Page) -> None:
             [f"{totals.trainable:,} trainable, {totals.other:,} {beside}, as it counts them"],
         ),
     ]
-    if check is not None:
+    if check is None:
+        rows.append(("verified", [("no: the exported model was not run", DOUBT)]))
+    else:
         sizes = " and ".join(map(str, check.batch_sizes))
         if check.of:
             rows[2][1].append(

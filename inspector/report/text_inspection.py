@@ -60,6 +60,8 @@ def _origin(manifest: Manifest) -> list[tuple[str, list[Span]]]:
                 ],
             )
         )
+    else:
+        rows.append(("verified", [("no: the export was not run", DOUBT)]))
     return rows
 
 

@@ -42,7 +42,7 @@ def test_a_model_lies_a_little_from_itself() -> None:
     rng = np.random.default_rng(0)
     fed = [Fed(values={"x": as_f32(rng.standard_normal((n, 3, 12, 12)))}) for n in (1, 4)]
     results = [runners[0].run(each) for each in fed]
-    (moved,) = measure(*runners, fed, results, seed=0).values()
+    (moved,) = measure(runners[0], runners[1:], fed, results, seed=0).values()
     assert [each.shape for each in moved] == [(1, 5), (4, 5)]
     top = max(float(np.abs(next(iter(each.values()))).max()) for each in results)
     assert 0 < max(float(each.max()) for each in moved) < 1e-4 * top
