@@ -33,10 +33,23 @@ def aligned(left: Sequence[Row], right: Sequence[Row]) -> Iterator[Pair]:
             if alike:
                 yield from (([one[e + at]], [other[g + at]]) for at in range(f - e))
                 continue
-            if e < f:
-                yield one[e:f], ()
-            if g < h:
-                yield (), other[g:h]
+            yield from _by_name(one[e:f], other[g:h])
+
+
+def _by_name(one: Sequence[Row], other: Sequence[Row]) -> Iterator[Pair]:
+    """Rows that nothing else aligns: those of one name, and the rest of either side alone."""
+    named = {row.name: row for row in other if row.name}
+    paired = set()
+    for row in one:
+        twin = named.pop(row.name, None) if row.name else None
+        if twin is None:
+            yield [row], ()
+        else:
+            paired.add(id(twin))
+            yield [row], [twin]
+    for row in other:
+        if id(row) not in paired:
+            yield (), [row]
 
 
 def _blocks(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[Block]:

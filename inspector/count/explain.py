@@ -33,7 +33,7 @@ def explain(summary: Summary, total: int) -> Explanation:
     bases = [_Base((learned,), summary, with_statistics=False)]
     if statistics.elements:
         bases.append(_Base((learned, statistics), summary, with_statistics=True))
-    elif summary.folded:
+    elif summary.folded or summary.affine:
         bases.append(_Base((learned,), summary, with_statistics=True))
     for size in range(MOST_TERMS + 1):
         found = list(dict.fromkeys(terms for base in bases for terms in base.sums(total, size)))
@@ -101,13 +101,16 @@ def _causes(summary: Summary) -> Iterator[Term]:
         what="num_batches_tracked: PyTorch keeps one a BatchNorm, in the state_dict",
         elements=count.torch.num_batches_tracked,
     )
-    integers = floats = 0
+    integers = floats = attributes = 0
     for each in count.tensors:
-        if each.role is Role.CONSTANT and each.tensor.storage is not Storage.ATTRIBUTE:
+        if each.role is Role.CONSTANT and each.tensor.storage is Storage.ATTRIBUTE:
+            attributes += each.tensor.elements
+        elif each.role is Role.CONSTANT:
             floats += each.tensor.elements if each.tensor.is_float else 0
             integers += 0 if each.tensor.is_float else each.tensor.elements
     yield Term(what="integer constants: shapes, axes and indices, counted too", elements=integers)
     yield Term(what="float constants: scalars and what the exporter wrote", elements=floats)
+    yield Term(what="constants in nodes: attributes, counted too", elements=attributes)
     yield Term(what="of unknown role: counted too", elements=count.unknown)
     yield Term(what="merged: equal tensors that the file stores once", elements=-count.merged)
     frozen = count.torch.parameters - count.keras.trainable
@@ -119,7 +122,7 @@ def _causes(summary: Summary) -> Iterator[Term]:
         yield Term(
             what=f"{each.value or each.tensor.name!r}: shared, and counted for each of "
             f"{each.layers} layers",
-            elements=(each.layers - 1) * each.tensor.elements,
+            elements=(each.layers - 1) * each.elements,
         )
     trained = count.keras.trainable
     yield Term(
@@ -145,11 +148,20 @@ def _folding(summary: Summary, *, with_statistics: bool) -> Term:
 def _folded(summary: Summary, *, with_statistics: bool) -> Iterator[Term]:
     """What a total has more than the file, where the file has BatchNorms folded."""
     channels = sum(summary.folded)
-    own = channels * (4 if with_statistics else 2)
+    parts = 4 if with_statistics else 2
+    own = channels * parts
     names = "scale, B, mean and var" if with_statistics else "scale and B"
-    what = f"folded: {names} of {len(summary.folded)} BatchNorms that operators have swallowed"
+    yield Term(
+        what=f"merged into slope and intercept: {names} of {_norms(summary.affine)}",
+        elements=sum(summary.affine) * parts,
+    )
+    what = f"folded: {names} of {_norms(summary.folded)} that operators have swallowed"
     yield Term(what=what, elements=own)
     yield Term(what=f"{what}, less the biases this made", elements=own - channels)
+
+
+def _norms(some: Sequence[int]) -> str:
+    return f"{len(some)} BatchNorm{'' if len(some) == 1 else 's'}"
 
 
 def _has_bias(parts: Sequence[Part]) -> bool:

@@ -42,13 +42,15 @@ def placed(model: Model, path: Sequence[Node], count: Count) -> Iterator[Placed]
     outer = _outer(model)
     stored = list(stored_tensors(model))
     layers = Layers(stored, model) if count.merged else None
-    for counted, (_, name, _, sites) in zip(count.tensors, stored, strict=True):
+    for counted, (_, name, _, every) in zip(count.tensors, stored, strict=True):
+        # Where a weight's dims are read as well, it is a weight to what computes with it.
+        sites = [each for each in every if each.use.role is counted.role] or every
         homes = [_home(site, outer, order, model) for site in sites]
         found = {order[id(node)]: node for node in homes if node is not None}
         users = tuple(found[at] for at in sorted(found))
         chosen: list[tuple[Site | None, Node | None]] = [(None, None)]
         if counted.again and layers is not None:
-            slots = layers.slots(name, sites)[-1 - len(counted.again) :]
+            slots = layers.slots(name, every)[-1 - len(counted.again) :]
             chosen = [(site, _home(site, outer, order, model)) for site in slots]
         elif users:
             at = next(i for i, home in enumerate(homes) if home is users[0])
@@ -64,7 +66,7 @@ def _home(
     site: Site, outer: Mapping[int, Node], order: Mapping[int, int], model: Model
 ) -> Node | None:
     """The node on the path that a site belongs to: itself, or the next one behind."""
-    node = site.node
+    node = site.call or site.node
     if node is None:
         return None
     pending = [outer.get(id(node), node)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from inspector.count.kinds import ACTIVATIONS, kind_of
 from inspector.count.owners import Owner, Owners
+from inspector.count.roles import INTEGER_PRODUCTS
 from inspector.facts.batchnorm import BatchNorm
 from inspector.facts.model import Graph, Node
 
@@ -140,6 +141,16 @@ def _only_reader(graph: Graph, node: Node) -> Node | None:
     return readers[0][0] if len(readers) == 1 and not given else None
 
 
+_BETWEEN = frozenset({"Reshape", "Transpose", "Identity"})
+_SCALING = frozenset({"Cast", "Mul"})
+
+
+def _moved(graph: Graph, name: str) -> str:
+    """What a Reshape of a stored bias is made of."""
+    node = graph.wiring.producers.get(name)
+    return node.input(0) if node is not None and node.op_type in _BETWEEN else name
+
+
 def _join_biases(
     graph: Graph,
     path: Sequence[Node],
@@ -151,14 +162,21 @@ def _join_biases(
     for node in path:
         if kind_of(node.op_type) not in LINEAR:
             continue
+        between = _BETWEEN | (_SCALING if node.op_type in INTEGER_PRODUCTS else frozenset())
         behind = _only_reader(graph, node)
-        while behind is not None and behind.op_type in ("Reshape", "Transpose", "Identity"):
+        passed = []
+        while behind is not None and behind.op_type in between:
+            passed.append(behind)
             behind = _only_reader(graph, behind)
         if behind is None or behind.op_type != "Add" or behind not in together:
             continue
         told = id(node) in owned and id(behind) in owned
-        if not told and any(name in biases for name in behind.inputs):
-            together.join(node, behind)
+        if not told and any(
+            name in biases or _moved(graph, name) in biases for name in behind.inputs
+        ):
+            for each in (*passed, behind):
+                if each in together:
+                    together.join(node, each)
 
 
 def _join_norms(graph: Graph, norms: Iterable[BatchNorm], together: Together) -> None:

@@ -48,7 +48,7 @@ def _summarised(manifest: Manifest) -> Iterator[SourceLayer]:
 
 def _sizes(manifest: Manifest, count: Count) -> dict[str, int]:
     """Elements by layer, of those that the file holds and of those that it does not."""
-    elements = {each.value: each.tensor.elements for each in count.tensors if not each.scope}
+    elements = {each.value: each.elements for each in count.tensors if not each.scope}
     holders = {path: each.name for each in _summarised(manifest) for path in each.weights}
     names = {each.name for each in _summarised(manifest)}
     sizes: dict[str, int] = {}

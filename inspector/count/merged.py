@@ -11,7 +11,6 @@ import re
 from collections.abc import Container, Hashable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from inspector.count.roles import Use
 from inspector.count.trails import told_layer
@@ -19,9 +18,6 @@ from inspector.count.uses import Site, Stored
 from inspector.facts.count import Role
 from inspector.facts.fact import fact
 from inspector.facts.model import Model, Node, Tensor
-
-if TYPE_CHECKING:
-    pass
 
 MOST_ELEMENTS = 2**22
 """Elements of a tensor that is looked at for being all the same."""

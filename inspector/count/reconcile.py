@@ -16,6 +16,7 @@ IsZero: TypeAlias = Callable[[CountedTensor], bool]
 Fates: TypeAlias = Mapping[str, Traced]
 
 _MEAN = "running mean"
+_SIZED = "layers of another size on either side"
 _FATES = {
     Fate.FOLDED: "that the {} has folded into its weights",
     Fate.MISSING: "that is found nowhere in the {}",
@@ -36,6 +37,13 @@ _PLACES: Mapping[str, Mapping[int, str]] = {
     "QLinearMatMul": {0: "weight", 3: "weight"},
     "QGemm": {0: "weight", 3: "weight", 6: "bias"},
     "DynamicQuantizeMatMul": {1: "weight", 4: "bias"},
+    "LSTM": {1: "weight", 2: "recurrent weight", 3: "bias"},
+    "GRU": {1: "weight", 2: "recurrent weight", 3: "bias"},
+    "RNN": {1: "weight", 2: "recurrent weight", 3: "bias"},
+    "LayerNormalization": {1: "scale", 2: "B"},
+    "InstanceNormalization": {1: "scale", 2: "B"},
+    "GroupNormalization": {1: "scale", 2: "B"},
+    "RMSNormalization": {1: "scale"},
     "Add": {0: "bias", 1: "bias"},
     "Sub": {0: "bias", 1: "bias"},
 }
@@ -172,8 +180,10 @@ class _Ledger:
         before, after = _by_place(one.parts), _by_place(other.parts)
         name = _called(one) if one.name or not other.name else _called(other)
         if (_MEAN in before) is not (_MEAN in after) and one.kind == "BatchNormalization":
-            side = "right" if _MEAN in before else "left"
+            side, other_row = ("right", other) if _MEAN in before else ("left", one)
             what = f"BatchNorm of which the {side} keeps slope and intercept alone"
+            if other_row.shared and not other_row.parts:
+                what = f"BatchNorm that the {side} shares with a layer before it"
             self._add(what, _total(other.parts) - _total(one.parts), name)
             return
         for place in dict.fromkeys((*before, *after)):
@@ -182,7 +192,10 @@ class _Ledger:
             if not by:
                 continue
             cause = self._cause(place, here, there, (one, other), behind)
-            if cause:
+            if cause == _SIZED:
+                dims = [each[0].tensor.tensor.dims for each in (here, there)]
+                self._add(cause, by, f"{place} of {name} {_shape(dims[0])} → {_shape(dims[1])}")
+            elif cause:
                 self._add(cause, by, name)
             else:
                 self.unexplained.append(f"{place} of {name!r}")
@@ -198,10 +211,12 @@ class _Ledger:
         """Why what stands at one place of a layer differs; empty where nothing tells."""
         side, only = ("left", here) if here else ("right", there)
         if here and there:
-            return self._counted_otherwise(place, here, there)
+            return self._counted_otherwise(place, here, there) or _sized_otherwise(here, there)
         if _elements(only) in rows[1 if here else 0].shares:
             return f"{place} that the {side} stores again, and the other side shares"
-        if place in ("scale", "B") and rows[0].kind == rows[1].kind == "BatchNormalization":
+        if place in ("scale", "B") and rows[0].kind == rows[1].kind:
+            if rows[0].kind != "BatchNormalization":
+                return f"{place} that the {side} alone has"
             values = "ones" if place == "scale" else "zeros"
             return f"{place} that the {side} alone has, and for which the other file has {values}"
         if place != "bias":
@@ -262,6 +277,14 @@ class _Ledger:
             )
 
 
+def _sized_otherwise(here: Sequence[Part], there: Sequence[Part]) -> str:
+    """What to say of one tensor on either side, of other dims."""
+    if len(here) != 1 or len(there) != 1:
+        return ""
+    one, other = (sorted(each[0].tensor.tensor.dims) for each in (here, there))
+    return _SIZED if one != other and len(one) == len(other) else ""
+
+
 def _constants(count: Count) -> dict[str, int]:
     """Elements of constants by what they are."""
     found: dict[str, int] = {}
@@ -279,6 +302,8 @@ def _what(each: CountedTensor) -> str:
         return "tied weights that an exporter stores again, transposed"
     if each.tensor.is_float:
         return "numbers that are no parameters (scalars of activations, scales)"
+    if each.tensor.dtype in ("int8", "uint8", "int4", "uint4"):
+        return f"{each.tensor.dtype} constants (zero points of quantised values)"
     kind = "attributes" if each.tensor.storage is Storage.ATTRIBUTE else "initializers"
     return f"{each.tensor.dtype} constants (shapes, axes, indices) as {kind}"
 
@@ -287,18 +312,22 @@ def _total(parts: Iterable[Part]) -> Amounts:
     """Elements of parts, each of them as if it were stored by itself."""
     total = Amounts()
     for part in parts:
-        size = part.tensor.tensor.elements
+        size = part.tensor.elements
         counted = part.role in (Role.LEARNED, Role.STATISTIC)
         total += Amounts(
             keras=size if counted else 0,
             torch=size if part.role is Role.LEARNED else 0,
-            stored=size,
+            stored=part.tensor.tensor.elements,
         )
     return total
 
 
 def _elements(parts: Iterable[Part]) -> int:
     return sum(part.tensor.tensor.elements for part in parts)
+
+
+def _shape(dims: Sequence[int]) -> str:
+    return "×".join(map(str, dims)) or "1"
 
 
 def _by_place(parts: Iterable[Part]) -> dict[str, list[Part]]:

@@ -58,6 +58,9 @@ _LINEAR: Mapping[str, frozenset[str]] = {
 
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
 
+INTEGER_PRODUCTS = frozenset({"ConvInteger", "MatMulInteger"})
+"""Linear operators on quantised numbers, whose results are scaled by a Mul behind them."""
+
 
 @fact(frozen=True, slots=True, kw_only=True)
 class Use:

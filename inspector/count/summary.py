@@ -13,7 +13,7 @@ from inspector.count.listed import extra_row, listed_rows
 from inspector.count.merged import VARIABLES
 from inspector.count.owners import Owner, Owners, owners
 from inspector.count.paths import on_path
-from inspector.facts.batchnorm import Norms
+from inspector.facts.batchnorm import Form, Norms
 from inspector.facts.count import Count, Role
 from inspector.facts.manifest import Manifest
 from inspector.facts.model import Dim, Graph, Model
@@ -72,6 +72,11 @@ class _Table:
             for node in (*each.users, *((each.home,) if each.home is not None else ()))
         }
         self.folded = tuple(each.channels for each in norms.folded if each.channels is not None)
+        self.affine = tuple(
+            each.channels
+            for each in norms.batchnorms
+            if each.form is Form.AFFINE and each.channels is not None
+        )
         self.foldable = {
             norm.name: norm.foldable_into
             for norm in norms.batchnorms
@@ -102,6 +107,7 @@ class _Table:
             count=self.count,
             foldable=self.foldable,
             folded=self.folded,
+            affine=self.affine,
             listed=self._listed(table),
             not_exported=self.manifest.not_exported if self.manifest else (),
             notes=notes,
@@ -181,7 +187,7 @@ class _Table:
         """Elements of what a layer uses and one before it holds."""
         mine = {id(node) for node in layer.nodes}
         found = {
-            id(each): each.tensor.tensor.elements
+            id(each): each.tensor.elements
             for node in layer.nodes
             for each in self.several.get(id(node), ())
             if id(each.home) not in mine or each.tensor.copy_of
@@ -274,7 +280,7 @@ def _sizes(held: Iterable[Placed]) -> dict[Role, int]:
     """Elements by role."""
     sizes = dict.fromkeys(Role, 0)
     for each in held:
-        sizes[each.role] += each.tensor.tensor.elements
+        sizes[each.role] += each.tensor.elements
     return sizes
 
 

@@ -15,7 +15,7 @@ from inspector.count.merged import ALONE, COUNTED, Layers, is_uniform, stored_ag
 from inspector.count.remarks import on_doubts, on_framework, on_sharing
 from inspector.count.roles import Use, role_of
 from inspector.count.uses import Site, stored_tensors
-from inspector.count.written import adapted, written
+from inspector.count.written import adapted, padding, written
 from inspector.facts.batchnorm import BatchNorm, Norms
 from inspector.facts.count import (
     Beyond,
@@ -47,13 +47,14 @@ def count_parameters(model: Model, norms: Norms, manifest: Manifest | None = Non
     elements = dict.fromkeys(Role, 0)
     float_initializers = merged = 0
     for each in counted:
-        size = each.tensor.elements
+        size = each.tensor.elements - each.padding
         elements[each.role] += size
+        elements[Role.CONSTANT] += each.padding
         for role in each.again:
             elements[role] += size
             merged += size
         if each.tensor.storage is Storage.INITIALIZER and each.tensor.is_float:
-            float_initializers += size
+            float_initializers += size + each.padding
     learned, statistics = elements[Role.LEARNED], elements[Role.STATISTIC]
     beyond = _beyond(manifest, learned, statistics)
     return Count(
@@ -104,6 +105,9 @@ class _Judge:
         self._keeps_names = (
             model.producer.startswith("pytorch") and not self._noted and manifest is None
         )
+        self._of_keras = (
+            manifest.framework == "keras" if manifest else model.producer.startswith("tf2onnx")
+        )
         self._copies = stored_again(self.stored, model)
 
     def counted(
@@ -142,7 +146,13 @@ class _Judge:
             again=() if source is not None else shared.again,
             layers=shared.layers,
             copy_of=copy_of if use.role is Role.CONSTANT else "",
+            padding=self._padding(tensor, sites, use),
         )
+
+    def _padding(self, tensor: Tensor, sites: Sequence[Site], use: Use) -> int:
+        if use.role is not Role.LEARNED or not self._of_keras or not sites:
+            return 0
+        return padding(tensor, sites[0], self._model)
 
     def _by_evidence(
         self, use: Use, name: str, tensor: Tensor, site: Site, *, inner: bool

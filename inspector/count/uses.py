@@ -7,9 +7,17 @@ Cast, DequantizeLinear …), or as the argument of a function, has the role it h
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
-from inspector.count.roles import Use, arrives_as_numbers, fixed_use, passes_on, use_of
+from inspector.count.roles import (
+    INTEGER_PRODUCTS,
+    Use,
+    arrives_as_numbers,
+    fixed_use,
+    passes_on,
+    use_of,
+)
 from inspector.facts.count import Role
 from inspector.facts.fact import fact
 from inspector.facts.model import Function, Graph, Model, Node, Scope, Tensor, Wiring
@@ -20,11 +28,15 @@ MOST_STEPS = 64
 
 @fact(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One place where a tensor is used; the node is None where it is given out as it is."""
+    """One place where a tensor is used; the node is None where it is given out as it is.
+
+    `call` is the node outside of all functions that called the one with the node in it.
+    """
 
     use: Use
     node: Node | None
     position: int = 0
+    call: Node | None = None
 
 
 class Uses:
@@ -84,7 +96,8 @@ class Uses:
                     uses, inner = inside
                     if (key := (id(uses), inner)) not in entered:
                         entered.add(key)
-                        found += uses.of(inner, tensor, as_numbers=numbers, entered=entered)
+                        sites = uses.of(inner, tensor, as_numbers=numbers, entered=entered)
+                        found += [replace(each, call=node) for each in sites]
                 elif (body := _in_body(node, position)) is not None:
                     if body not in seen:
                         seen.add(body)
@@ -114,11 +127,22 @@ class Uses:
     def _behind(self, node: Node, position: int) -> Node | None:
         """What computes the other of two inputs, seen through operators that move values."""
         found = self._producers.get(node.input(1 - position)) if position < 2 else None
-        steps = 0
-        while found is not None and passes_on(found, 0) and steps < MOST_STEPS:
-            found = self._producers.get(found.input(0))
-            steps += 1
+        found = self._moved_from(found)
+        if found is not None and found.op_type == "Mul" and found.is_standard:
+            # Products of integers are scaled to numbers before their bias comes to them.
+            for name in found.inputs:
+                product = self._moved_from(self._producers.get(name))
+                if product is not None and product.op_type in INTEGER_PRODUCTS:
+                    return product
         return found
+
+    def _moved_from(self, node: Node | None) -> Node | None:
+        """The node itself, or what computes what it only moves or converts."""
+        steps = 0
+        while node is not None and passes_on(node, 0) and steps < MOST_STEPS:
+            node = self._producers.get(node.input(0))
+            steps += 1
+        return node
 
 
 def _channels(node: Node, weight: Tensor) -> int:

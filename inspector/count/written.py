@@ -54,6 +54,30 @@ def adapted(tensor: Tensor, value: str, site: Site) -> str:
     return f"it may be the {which} of Keras' Normalization, which also counts one step"
 
 
+_BIAS_OF_RECURRENT = 3
+"""The input of LSTM, GRU and RNN that is [directions, 2 · gates · units]: two biases in a row."""
+
+
+def padding(tensor: Tensor, site: Site, model: Model) -> int:
+    """Elements of a recurrent layer's bias that ONNX asks for and Keras does not have.
+
+    ONNX has one bias for the input and one for the state; Keras adds one, but for a GRU with
+    `reset_after`, and tf2onnx writes zeros for the other
+    (https://onnx.ai/onnx/operators/onnx__LSTM.html).
+    """
+    node = site.node
+    if node is None or node.op_type not in ("LSTM", "GRU", "RNN"):
+        return 0
+    if site.position != _BIAS_OF_RECURRENT or node.int_attribute("linear_before_reset", 0):
+        return 0
+    if len(tensor.dims) != 2 or tensor.dims[1] % 2 or tensor.elements > MOST_ELEMENTS:
+        return 0
+    values = model.values(tensor)
+    if values is None or values[:, tensor.dims[1] // 2 :].any():
+        return 0
+    return tensor.elements // 2
+
+
 def written(tensor: Tensor, value: str, site: Site, model: Model) -> tuple[bool, str]:
     """Whether an exporter wrote a learned tensor, and why it may have where nothing tells."""
     node = site.node

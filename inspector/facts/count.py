@@ -36,6 +36,8 @@ class CountedTensor:
         Operators that share it as one tensor: it counts once.
     copy_of
         The value whose weights it holds again, transposed, as exporters store tied ones.
+    padding
+        Elements of it that ONNX asks for and the framework does not have.
     """
 
     tensor: Tensor
@@ -48,6 +50,12 @@ class CountedTensor:
     again: tuple[Role, ...] = ()
     layers: int = 1
     copy_of: str = ""
+    padding: int = 0
+
+    @property
+    def elements(self) -> int:
+        """Elements that count by its role."""
+        return self.tensor.elements - self.padding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

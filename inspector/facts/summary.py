@@ -145,6 +145,8 @@ class Summary:
         The operator that each BatchNorm which can be folded would go into, both by their labels.
     folded
         Channels of each BatchNorm that an operator has probably swallowed, where they are known.
+    affine
+        Channels of each BatchNorm of which slope and intercept alone are left.
     """
 
     path: str
@@ -157,6 +159,7 @@ class Summary:
     count: Count
     foldable: Mapping[str, str] = field(default_factory=dict)
     folded: tuple[int, ...] = ()
+    affine: tuple[int, ...] = ()
     listed: tuple[Row, ...] = ()
     not_exported: tuple[NotExported, ...] = ()
     notes: tuple[str, ...] = ()

@@ -207,6 +207,7 @@ def _count(count: Count) -> dict[str, Any]:
                 "doubt": each.doubt,
                 "again": each.again,
                 "layers": each.layers,
+                "padding": each.padding,
             }
             for each in count.tensors
         ],

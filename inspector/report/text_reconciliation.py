@@ -88,6 +88,10 @@ def write_explanation(fact: Explanation, page: Page) -> None:
         indent=0,
         style=PLAIN,
     )
+    if fact.is_explained and len(fact.terms) > 1:
+        page.line(
+            ("a sum that fits is no proof: only the other summary tells what it counted", FAINT)
+        )
     for terms in fact.others:
         page.heading("The same number is also")
         page.pairs(_rows(terms), indent=0, style=PLAIN)

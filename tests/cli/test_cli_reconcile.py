@@ -17,13 +17,25 @@ agraph (float[N, 2, 8, 8] x) => (float[N, 4, 6, 6] y)
   [bn] y = BatchNormalization (c, s, b, m, v) }"""
 ZERO, FULL = NET.replace("{CB}", "{0, 0, 0, 0}"), NET.replace("{CB}", "{1, 0, 0, 0}")
 NONE = ZERO.replace("float[4] cb = {0, 0, 0, 0}, ", "").replace("(x, w, cb)", "(x, w)")
-LARGE = NONE.replace("float[4, 2, 3, 3]", "float[4, 2, 1, 1]").replace("6, 6] y", "8, 8] y")
+SMALL = NONE.replace("float[4, 2, 3, 3]", "float[4, 2, 1, 1]").replace("6, 6] y", "8, 8] y")
+FLAT = (
+    NONE.replace("float[4, 2, 3, 3]", "float[4, 2, 1]")
+    .replace("8, 8] x", "8] x")
+    .replace("6, 6] y", "8] y")
+)
+"""A kernel of another size, and one of another rank."""
 
 
 @pytest.fixture(autouse=True)
 def nets(onnx_file, tmp_path: Path, monkeypatch) -> None:
     """Models in the working folder, by their bare names."""
-    for name, text in (("zero", ZERO), ("full", FULL), ("none", NONE), ("large", LARGE)):
+    for name, text in {
+        "zero": ZERO,
+        "full": FULL,
+        "none": NONE,
+        "small": SMALL,
+        "flat": FLAT,
+    }.items():
         onnx_file(text, f"{name}.onnx")
     monkeypatch.chdir(tmp_path)
 
@@ -52,11 +64,17 @@ def test_a_model_and_itself(run):
 
 
 def test_what_nothing_explains_is_a_finding(run):
-    ran = run("reconcile", "none.onnx", "large.onnx")
+    ran = run("reconcile", "none.onnx", "flat.onnx")
     assert (ran.code, ran.err) == (1, "")
     assert "-64          -64          -64  left unexplained: weight of 'conv'" in ran.out
     for format in ("json", "csv", "markdown"):
-        assert run("reconcile", "none.onnx", "large.onnx", "--format", format).code == 1
+        assert run("reconcile", "none.onnx", "flat.onnx", "--format", format).code == 1
+
+
+def test_a_kernel_of_another_size(run):
+    ran = run("reconcile", "none.onnx", "small.onnx")
+    assert (ran.code, ran.err) == (0, "")
+    assert "-64          -64          -64  layers of another size on either side:" in ran.out
 
 
 def test_a_total(run):

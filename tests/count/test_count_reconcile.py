@@ -357,11 +357,23 @@ def test_tensors_that_no_layer_uses(compare):
 
 
 def test_what_nothing_explains_is_a_number_with_its_layer(compare):
-    large = rng.normal(size=(4, 2, 5, 5))
-    found = compare(KEPT, replaced(KEPT, (declared(w=W), declared(w=large))))
-    assert found.unexplained == Amounts(keras=128, torch=128, stored=128)
+    """A convolution over one axis and one over two."""
+    flat = rng.normal(size=(4, 2, 50))
+    other = replaced(KEPT, (declared(w=W), declared(w=flat)), ("[N, 2, 8, 8] x", "[N, 2, 80] x"))
+    found = compare(KEPT, other)
+    assert found.unexplained == Amounts(keras=328, torch=328, stored=328)
     assert found.unexplained_where == ("weight of 'conv'",)
     assert found.differences == ()
+
+
+def test_layers_of_another_size(compare):
+    """Of a larger kernel, and of more channels, with all that follows from them."""
+    large = rng.normal(size=(4, 2, 5, 5))
+    found = compare(KEPT, replaced(KEPT, (declared(w=W), declared(w=large))))
+    (sized,) = found.differences
+    assert sized.amounts == Amounts(keras=128, torch=128, stored=128)
+    assert sized.what == "layers of another size on either side"
+    assert sized.where == ("weight of conv 4×2×3×3 → 4×2×5×5",)
 
 
 def test_a_total_that_only_one_framework_counts(compare):
