@@ -746,3 +746,43 @@ def test_the_notes_name_the_manifest_that_cannot_be_read(summary):
     found = summary(proto)
     assert found.source is Source.NAMES
     assert any("manifest is not readable" in each for each in found.notes)
+
+
+def test_what_each_call_of_a_function_is_given_is_its_own(summary):
+    found = summary("""<ir_version: 8, opset_import: ["": 17, "local": 1]>
+agraph (float[N, 4] x) => (float[N, 2] z)
+<float[4, 3] a, float[3] p = {1, 2, 3}, float[3, 2] b, float[2] q = {1, 2}>
+{ [one] y = local.Dense (x, a, p)
+  [two] z = local.Dense (y, b, q) }
+<opset_import: ["": 17], domain: "local"> Dense (v, w, c) => (r)
+{ t = MatMul (v, w)
+  r = Add (t, c) }""")
+    assert sizes(found) == [15, 8]
+
+
+def test_the_layer_of_a_product_of_integers_is_one(summary):
+    found = summary("""<ir_version: 8, opset_import: ["": 17]>
+agraph (float[N, 4] x) => (float[N, 3] y)
+<uint8[4, 3] w, uint8 zero, float scale = {0.5}, float[3] bias = {1, 2, 3}>
+{ q, s, z = DynamicQuantizeLinear (x)
+  p = MatMulInteger (q, w, z, zero)
+  f = Cast <to: int = 1> (p)
+  t = Mul (s, scale)
+  r = Mul (f, t)
+  y = Add (r, bias) }""")
+    (row,) = [row for row in found.rows if row.learned]
+    assert (row.kind, row.learned) == ("Linear", 15)
+
+
+def test_a_weight_whose_dims_are_read_belongs_to_what_computes_with_it(summary):
+    """PyTorch's unoptimised export makes a bias of zeros from the shape of the weight."""
+    found = summary("""<ir_version: 8, opset_import: ["": 17]>
+agraph (float[N, 2, 8, 8] x) => (float[N, 4, 6, 6] y) <float[4, 2, 3, 3] w, float val_0 = {0}>
+{ s = Shape <start: int = 0, end: int = 1> (w)
+  b = Expand (val_0, s)
+  y = Conv (x, w, b) }""")
+    (row,) = [row for row in found.rows if row.learned]
+    assert row.kind == "Conv"
+    assert [(part.op_type, part.position) for part in row.parts if part.role is Role.LEARNED] == [
+        ("Conv", 1)
+    ]

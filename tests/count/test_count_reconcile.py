@@ -14,7 +14,7 @@ from onnx_text import parsed
 
 from inspector.facts.count import Role
 from inspector.facts.manifest import KEY, FrameworkTotals, Manifest, NotExported, SourceTensor
-from inspector.facts.reconciliation import Amounts, Explanation, Reconciliation
+from inspector.facts.reconciliation import Amounts, Explanation, Reconciliation, Term
 from inspector.flows import explain_total, reconcile_files
 from inspector.report.text_reconciliation import as_table
 
@@ -517,3 +517,41 @@ def test_a_number_and_a_graph_without_nodes(explained):
     empty = "agraph () => () {}"
     assert explained(0, empty).unexplained == 0
     assert explained(5, empty).unexplained == 5
+
+
+def causes(found: Explanation) -> list[Term]:
+    """Of every sum that makes the total."""
+    return [each for terms in (found.terms, *found.others) for each in terms]
+
+
+def test_a_total_from_before_a_batchnorm_became_mul_and_add(explained):
+    """Of 4 channels: Keras counts 16 of them, PyTorch 8, and the file's 8 have no role."""
+    for with_statistics, own in ((True, 16), (False, 8)):
+        base = explained(0, AS_ARITHMETIC).counted.torch
+        found = explained(base + own, AS_ARITHMETIC)
+        assert found.is_explained
+        (cause,) = [each for each in causes(found) if each.what.startswith("merged into slope")]
+        assert cause.elements == own
+        assert ("mean and var" in cause.what) is with_statistics
+
+
+def test_constants_in_nodes_are_a_cause(explained):
+    held = "k = Constant <value = int64[4] {0, 0, 0, 0}> ()"
+    moved = f"{held}\n  [conv] c0 = Conv (x, w)\n  c = Reshape (c0, k)"
+    text = replaced(KEPT, ("[conv] c = Conv (x, w)", moved))
+    base = explained(0, text).counted.keras
+    found = explained(base + 4, text)
+    assert found.is_explained
+    assert any(each.what.startswith("constants in nodes") for each in causes(found))
+
+
+def test_a_batchnorm_that_is_called_again_on_one_side(compare):
+    again = NORM + ", " + declared(s2=SCALE + 1, b2=B, m2=MEAN, v2=VAR)
+    body = "[conv] c = Conv (x, w)\n [one] d = BatchNormalization (c, s, b, m, v)\n [two] n = "
+    twice = net(f"{declared(w=W)}, {again}", f"{body} BatchNormalization (d, s2, b2, m2, v2)")
+    shared = net(f"{declared(w=W)}, {NORM}", f"{body} BatchNormalization (d, s, b, m, v)")
+    found = compare(twice, shared)
+    assert found.is_explained
+    (gone,) = found.differences
+    assert gone.amounts == Amounts(keras=-16, torch=-8, stored=-16)
+    assert gone.what == "BatchNorm that the right shares with a layer before it"

@@ -332,3 +332,56 @@ def test_tied_weights_that_are_stored_again_count_once(count, name, values, tota
     assert found.keras.total == total
     told = any("tied weights that the exporter stores again" in each for each in found.notes)
     assert told is (total == 6)
+
+
+def recurrent(op: str, gates: int, second: str, *attributes: str, producer: str) -> str:
+    """A recurrent layer of 2 units over 3 features, whose second bias begins with `second`."""
+    size = 2 * gates
+    rest = ", ".join(["0"] * (size - 1))
+    first = ", ".join(map(str, range(1, size + 1)))
+    kept = ", ".join(("hidden_size: int = 2", *attributes))
+    return f"""<ir_version: 8, opset_import: ["": 17], producer_name: "{producer}">
+agraph (float[5, N, 3] x) => (float[5, 1, N, 2] y)
+<float[1, {size}, 3] w, float[1, {size}, 2] r,
+ float[1, {2 * size}] b = {{{first}, {second}, {rest}}}>
+{{ y = {op} <{kept}> (x, w, r, b) }}"""
+
+
+@pytest.mark.parametrize(
+    ("model", "biases"),
+    [
+        (recurrent("LSTM", 4, "0", producer="tf2onnx"), 8),
+        (recurrent("RNN", 1, "0", producer="tf2onnx"), 2),
+        (recurrent("GRU", 3, "0", producer="tf2onnx"), 6),
+        # reset_after: Keras itself has two.
+        (recurrent("GRU", 3, "0", "linear_before_reset: int = 1", producer="tf2onnx"), 12),
+        # What is not zero somebody has learned, and PyTorch always has two.
+        (recurrent("LSTM", 4, "1", producer="tf2onnx"), 16),
+        (recurrent("LSTM", 4, "0", producer="pytorch"), 16),
+    ],
+    ids=["LSTM", "RNN", "GRU", "GRU reset_after", "learned", "PyTorch"],
+)
+def test_the_second_bias_of_a_recurrent_layer(count, model, biases):
+    """ONNX asks for two biases in a row; Keras' layers have one, and zeros stand for the other."""
+    found = count(model)
+    (bias,) = [each for each in found.tensors if each.value == "b"]
+    assert bias.elements == biases
+    assert bias.elements + bias.padding == bias.tensor.elements
+    others = sum(each.tensor.elements for each in found.tensors if each.value in ("w", "r"))
+    assert found.learned == found.keras.total == others + biases
+    assert found.constants == bias.padding
+
+
+def test_the_bias_behind_a_product_of_integers(count):
+    """As dynamic quantisation writes it: scaled between the product and the bias."""
+    found = count("""<ir_version: 8, opset_import: ["": 17]>
+agraph (float[N, 4] x) => (float[N, 3] y)
+<uint8[4, 3] w, uint8 zero, float scale = {0.5}, float[3] bias = {1, 2, 3}>
+{ q, s, z = DynamicQuantizeLinear (x)
+  p = MatMulInteger (q, w, z, zero)
+  f = Cast <to: int = 1> (p)
+  t = Mul (s, scale)
+  r = Mul (f, t)
+  y = Add (bias, r) }""")
+    assert role(found, "bias") is Role.LEARNED
+    assert found.learned == 12 + 3
