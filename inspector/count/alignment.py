@@ -131,4 +131,4 @@ def _sizes(row: Row) -> list[int]:
 
 
 def _family(row: Row) -> str:
-    return "Conv" if row.kind == "DepthwiseConv" else row.kind
+    return "Conv" if row.kind in ("DepthwiseConv", "SeparableConv") else row.kind

@@ -68,7 +68,8 @@ class Kinds:
         if kind == "Gather" and self.weighs(node):
             return "Embedding"
         if kind == "Conv" and self._is_depthwise(node):
-            return "DepthwiseConv"
+            convs = [e for e in layer.nodes if kind_of(e.op_type) == "Conv" and self.weighs(e)]
+            return "SeparableConv" if len(convs) > 1 else "DepthwiseConv"
         if kind == "Mul" and "Sigmoid" in ops:
             return "Silu"
         if kind == "Mul" and "HardSigmoid" in ops:

@@ -17,6 +17,7 @@ _CLASSES: Mapping[str, tuple[str, str]] = {
     "LayerNormalization": ("LayerNormalization", "LayerNorm"),
     "GroupNormalization": ("GroupNormalization", "GroupNorm"),
     "RMSNormalization": ("RMSNormalization", "RMSNorm"),
+    "SeparableConv": ("SeparableConv{}D", "Conv{}d"),
     "MaxPool": ("MaxPooling{}D", "MaxPool{}d"),
     "AveragePool": ("AveragePooling{}D", "AvgPool{}d"),
     "GlobalAveragePool": ("GlobalAveragePooling{}D", "AdaptiveAvgPool{}d"),

@@ -107,17 +107,24 @@ def _by_notes(nodes: Sequence[Node]) -> dict[int, Owner]:
 def _by_names(nodes: Sequence[Node], weighs: Callable[[Node], bool]) -> dict[int, Owner]:
     """By scopes in names: the outermost scope with one node with weights at most is a layer."""
     trails = {id(node): trail for node in nodes if (trail := trail_of(node))}
+    torch = _is_torch(nodes)
+    if not torch:
+        trails = {key: _of_both_directions(trail) for key, trail in trails.items()}
     weighing: Counter[tuple[str, ...]] = Counter()
+    together: set[tuple[str, ...]] = set()
+    separable = set() if torch else _depthwise_of_separable(nodes, trails)
     for node in nodes:
         trail = trails.get(id(node), ())
-        if weighs(node):
-            weighing.update(trail[:end] for end in range(1, len(trail) + 1))
+        if not weighs(node) or id(node) in separable or trail in together:
+            continue
+        if trail and trail[-1] == _BOTH:
+            together.add(trail)
+        weighing.update(trail[:end] for end in range(1, len(trail) + 1))
     containing = {trail[:end] for trail in trails.values() for end in range(len(trail))}
     if not weighing:
         return {}
     root = _root(list(trails.values()))
     numbered = _is_numbered([trail for trail in trails.values() if weighing[trail]], root)
-    torch = _is_torch(nodes)
     root = 0 if torch else root
     found = {}
     for key, trail in trails.items():
@@ -133,6 +140,35 @@ def _by_names(nodes: Sequence[Node], weighs: Callable[[Node], bool]) -> dict[int
         name = _NUMBER.sub("", scope[-1]) if numbered else scope[-1]
         path = (*scope[root:-1], name)
         found[key] = Owner(key=scope, name=".".join(path) if torch else "/".join(path))
+    return found
+
+
+_BOTH = "both directions"
+"""Stands for the two layers inside of a Bidirectional one."""
+
+
+def _of_both_directions(trail: tuple[str, ...]) -> tuple[str, ...]:
+    """A trail in which the halves of Keras' Bidirectional are one: it calls them so."""
+    for at, each in enumerate(trail):
+        if at and each.startswith(("forward_", "backward_")):
+            return (*trail[:at], _BOTH)
+    return trail
+
+
+def _depthwise_of_separable(
+    nodes: Sequence[Node], trails: Mapping[int, tuple[str, ...]]
+) -> set[int]:
+    """The first halves of Keras' separable convolutions, which are two operators of one layer."""
+    by_output = {name: node for node in nodes for name in node.outputs if node.op_type == "Conv"}
+    found = set()
+    for node in nodes:
+        first = by_output.get(node.input(0)) if node.op_type == "Conv" else None
+        outer = trails.get(id(node), ())
+        if first is None or not outer or first.int_attribute("group", 1) == 1:
+            continue
+        inner = trails.get(id(first), ())
+        if inner[: len(outer)] == outer and any(e.startswith("separable_conv") for e in inner):
+            found.add(id(first))
     return found
 
 

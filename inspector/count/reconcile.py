@@ -187,7 +187,8 @@ class _Ledger:
             self._add(what, _total(other.parts) - _total(one.parts), name)
             return
         for place in dict.fromkeys((*before, *after)):
-            here, there = before.get(place, ()), after.get(place, ())
+            here: Sequence[Part] = before.get(place, ())
+            there: Sequence[Part] = after.get(place, ())
             by = _total(there) - _total(here)
             if not by:
                 continue

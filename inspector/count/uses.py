@@ -85,9 +85,9 @@ class Uses:
                 return (Site(use=use, node=node, position=position),)
         entered = set() if entered is None else entered
         found: list[Site] = []
-        pending, seen = [(value, as_numbers or tensor.is_float)], {value}
+        pending, seen = [(value, as_numbers or tensor.is_float, tensor)], {value}
         while pending:
-            name, numbers = pending.pop()
+            name, numbers, part = pending.pop()
             if name in self._outputs:
                 role = Role.UNKNOWN if numbers else Role.CONSTANT
                 found.append(Site(use=Use(role=role, why="it is an output"), node=None))
@@ -96,19 +96,20 @@ class Uses:
                     uses, inner = inside
                     if (key := (id(uses), inner)) not in entered:
                         entered.add(key)
-                        sites = uses.of(inner, tensor, as_numbers=numbers, entered=entered)
+                        sites = uses.of(inner, part, as_numbers=numbers, entered=entered)
                         found += [replace(each, call=node) for each in sites]
                 elif (body := _in_body(node, position)) is not None:
                     if body not in seen:
                         seen.add(body)
-                        pending.append((body, numbers))
+                        pending.append((body, numbers, part))
                 elif passes_on(node, position):
                     fresh = [each for each in node.outputs if each and each not in seen]
                     seen.update(fresh)
                     numeric = numbers or arrives_as_numbers(node, tensor)
-                    pending.extend((each, numeric) for each in fresh)
+                    cut = _cut(node, part)
+                    pending.extend((each, numeric, cut) for each in fresh)
                 else:
-                    use = self._use(node, position, tensor, as_numbers=numbers)
+                    use = self._use(node, position, part, as_numbers=numbers)
                     found.append(Site(use=use, node=node, position=position))
         return tuple(found)
 
@@ -158,6 +159,21 @@ def _channels(node: Node, weight: Tensor) -> int:
             return weight.dims[0]
         case _:
             return weight.dims[-1]
+
+
+def _cut(node: Node, tensor: Tensor) -> Tensor:
+    """A tensor as each output of a Split has it that takes one axis apart, else as it is.
+
+    Keras' GRU has both of its biases in the rows of one tensor.
+    """
+    axis = node.int_attribute("axis", 0)
+    if node.op_type != "Split" or not -len(tensor.dims) <= axis < len(tensor.dims):
+        return tensor
+    if tensor.dims[axis] != len(node.outputs):
+        return tensor
+    dims = list(tensor.dims)
+    dims[axis] = 1
+    return replace(tensor, dims=tuple(dims))
 
 
 def _in_body(node: Node, position: int) -> str | None:
