@@ -118,6 +118,8 @@ class Uses:
         # What an operator's other input is tells a bias from a constant, and only an Add has one.
         behind = self._behind(node, position) if node.op_type == "Add" else None
         use = use_of(node, position, tensor, behind=behind, as_numbers=as_numbers)
+        if use.role is Role.UNKNOWN and self._is_slope(node, position):
+            return Use(role=Role.LEARNED, why="the slopes of a PReLU, written out")
         if behind is None or use.role is not Role.LEARNED or tensor.elements != 1:
             return use
         weight = self._stored.get(behind.input(1))
@@ -136,6 +138,20 @@ class Uses:
                 if product is not None and product.op_type in INTEGER_PRODUCTS:
                     return product
         return found
+
+    def _is_slope(self, node: Node, position: int) -> bool:
+        """Whether a Mul is that of ``relu(x) + slope · relu(-x)``, as Keras writes a PReLU."""
+        gate = self._producers.get(node.input(1 - position)) if node.op_type == "Mul" else None
+        if gate is None or gate.op_type != "Relu" or not node.outputs:
+            return False
+        negated = self._producers.get(gate.input(0))
+        if negated is None or negated.op_type != "Neg":
+            return False
+        for reader, at in self._users.get(node.outputs[0], ()):
+            other = self._producers.get(reader.input(1 - at)) if reader.op_type == "Add" else None
+            if other is not None and other.op_type == "Relu":
+                return other.input(0) == negated.input(0)
+        return False
 
     def _moved_from(self, node: Node | None) -> Node | None:
         """The node itself, or what computes what it only moves or converts."""

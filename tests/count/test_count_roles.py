@@ -471,3 +471,32 @@ def test_only_the_moving_operators_of_known_domains_pass_on():
     assert not passes_on(node("Reshape"), 1)
     assert not passes_on(node("Reshape", "far.away"), 0)
     assert not passes_on(node("Relu"), 0)
+
+
+PRELU = """<ir_version: 8, opset_import: ["": 17]>
+agraph (float[N, 3] x) => (float[N, 3] y) <float[3] alpha = {1, 2, 3}>
+{ a = Relu (x)
+  n = Neg (x)
+  b = Relu (n)
+  c = Mul (b, alpha)
+  y = Add (a, c) }"""
+
+
+@pytest.mark.parametrize(
+    ("model", "role"),
+    [
+        (PRELU, Role.LEARNED),
+        (PRELU.replace("(b, alpha)", "(alpha, b)").replace("(a, c)", "(c, a)"), Role.LEARNED),
+        (PRELU.replace("a = Relu (x)", "a = Sigmoid (x)"), Role.UNKNOWN),
+        (PRELU.replace("n = Neg (x)", "n = Abs (x)"), Role.UNKNOWN),
+        (
+            PRELU.replace("y = Add (a, c)", "m = Neg (a)\n  d = Relu (m)\n  y = Add (d, c)"),
+            Role.UNKNOWN,
+        ),
+    ],
+    ids=["as Keras writes it", "the other way round", "no ReLU", "not negated", "of another value"],
+)
+def test_the_slopes_of_a_prelu_that_is_written_out(onnx_file, model, role):
+    opened = open_model(onnx_file(model))
+    (found,) = count_parameters(opened, find_batchnorms(opened)).tensors
+    assert found.role is role
