@@ -131,4 +131,6 @@ def _sizes(row: Row) -> list[int]:
 
 
 def _family(row: Row) -> str:
+    if "InstanceNorm" in row.torch:
+        return "InstanceNormalization"  # which torch writes as a BatchNormalization
     return "Conv" if row.kind in ("DepthwiseConv", "SeparableConv") else row.kind

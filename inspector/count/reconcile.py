@@ -166,7 +166,7 @@ class _Ledger:
     def _missing(self, row: Row, fates: Fates, side: str, opposite: str, *, sign: int) -> None:
         """A row that one side alone has."""
         own = _total(row.parts)
-        if row.kind == "BatchNormalization":
+        if row.kind == "BatchNormalization" and "InstanceNorm" not in row.torch:
             told = next((fates[name] for name in row.nodes if name in fates), None)
             words = _FATES.get(told.fate if told else Fate.UNTOLD, _FATES[Fate.UNTOLD])
             what = f"BatchNorm of the {side} {words.format(opposite)}"
