@@ -2,82 +2,135 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from inspector.errors import InspectorError, UnreadableError, UsageError
-from inspector.export import protos, source
-from inspector.export import torch_names as naming
-from inspector.export import torch_trace as tracing
+from inspector.errors import ExportDisagreesError, InspectorError, RunError, UsageError
+from inspector.export import source, torch_files, torch_trace
+from inspector.export import torch_inputs as inputs
 from inspector.export.extras import require
-from inspector.export.feeds import Input
 from inspector.export.manifests import finish
-from inspector.export.quiet import environment, quiet
-from inspector.export.verify import Reference, reference
+from inspector.export.quiet import quiet, quiet_tensorflow
+from inspector.export.torch_errors import CONVERTING, RUNNING, explained, refuse_bfloat16
+from inspector.export.torch_names import describe
+from inspector.export.torch_reference import cannot_be_free, check_lengths, seeded
+from inspector.export.torch_subject import ModuleSubject, Subject, subject, unwrapped
+from inspector.export.torch_weights import load_weights
 from inspector.facts.export import Export
 from inspector.write.save import check_destination
 
 if TYPE_CHECKING:
     import torch
+    from onnx import ModelProto
 
 OPSETS = range(18, 25)
 DEFAULT_OPSET = 18
 
 
-def export_torch(
-    module: str | torch.nn.Module,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """What was asked for, besides the model."""
+
+    destination: Path
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None
+    example: inputs.Given | None
+    dynamic: tuple[str, ...] | None
+    opset: int
+    verify: bool
+    say: Callable[[str], None]
+
+
+def export_torch(  # noqa: PLR0913  # each is an option of its own
+    module: str | Path | torch.nn.Module | torch.export.ExportedProgram,
     output: str | Path,
     *,
-    input_shape: Sequence[int] | None = None,
+    weights: str | Path | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    example: inputs.Given | None = None,
+    dynamic: Sequence[str] | None = None,
     opset: int | None = None,
+    unsafe: bool = False,
+    verify: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Export:
-    """Export a PyTorch module to one ONNX file and verify it.
+    """Export a PyTorch model to ONNX and verify it.
 
-    The module is exported in eval mode and left exactly as it was found.
+    It is exported in eval mode and left exactly as it was found.
 
     Parameters
     ----------
     module
-        A module, or a source: `package.module:callable`, `path/to/file.py:callable`.
+        A module, TorchScript or not, or a program of `torch.export`; or a source of one:
+        `package.module:callable`, `path/to/file.py:callable`, or a file (.pt2 of `torch.export`,
+        .pt of TorchScript).
     output
         The file to write; nothing is written unless everything holds.
+    weights
+        A file with the state dict to load first: .pt, .pth, .bin or .ckpt of `torch.save`, or
+        .safetensors.
     input_shape
-        Shape of the one input, batch included. Without it the module's `example_input_array`
-        serves, as PyTorch Lightning has it: a tensor, or a tuple of them.
+        Shape of the one input, batch included, or one shape for each input. Without it and
+        `example` the module's `example_input_array` serves, as PyTorch Lightning has it: a tensor,
+        or a tuple of them.
+    example
+        The inputs to trace with: a .npz file by the names that `forward` has for them or in its
+        order, a .npy file for one input, tensors or arrays in `forward`'s order, or a mapping of
+        them by name.
+    dynamic
+        The axes that are to be free; see `inspector.export.axes.free_axes`. None: the batch where
+        the module allows it. Nothing at all: none.
     opset
         Version of the standard operators, 18 to 24 (the exporter's range); 18 unless given.
+    unsafe
+        Whether files may be opened that can run code of their own.
+    verify
+        Whether the result is run and compared with PyTorch. BatchNorms are compared anyway.
     progress
         Called with a line before each long step.
 
     Raises
     ------
     inspector.errors.UsageError
-        The output's folder does not exist, the opset or the source cannot be, or no input shape
-        is known.
+        The output's folder does not exist, the opset, the source or an axis cannot be, no input
+        is known, or a file needs `unsafe`.
     inspector.errors.MissingExtraError
         PyTorch or onnxscript is not installed.
     inspector.errors.UnreadableError
-        There is no such module, or the exporter fails on it.
+        There is no such module or file, weights do not fit, or the exporter fails on it.
     inspector.errors.ExportDisagreesError
         The exported model does not give what the module gives, or a BatchNorm was changed.
+    inspector.errors.RunError
+        ONNX Runtime cannot run the exported model.
     """
-    destination = check_destination(output)
     if opset is not None and opset not in OPSETS:
         raise UsageError(
             f"opset {opset} is not one that PyTorch's exporter writes", hint="choose 18 to 24"
         )
-    spec = source.parse(module) if isinstance(module, str) else None
+    request = _Request(
+        destination=check_destination(output),
+        input_shape=input_shape,
+        example=example,
+        dynamic=None if dynamic is None else tuple(dynamic),
+        opset=opset or DEFAULT_OPSET,
+        verify=verify,
+        say=progress or _silence,
+    )
+    named = isinstance(module, (str, Path)) and not torch_files.is_file(module)
+    spec = source.parse(str(module)) if named else None
     require("torch")
-    say = progress or _silence
-    say("loading PyTorch and the module")
+    request.say("loading PyTorch and the module")
     _import_frameworks()
     # A source may well load the weights of a Keras model: TensorFlow is to be quiet here too.
-    with environment(TF_CPP_MIN_LOG_LEVEL="3"), _opened(module, spec) as built:
-        return _export(built, destination, input_shape, opset or DEFAULT_OPSET, say)
+    with quiet_tensorflow(), _opened(module, spec, unsafe=unsafe) as built:
+        if weights is not None:
+            made = _with_weights(built, weights, live=built is module, unsafe=unsafe)
+        else:
+            made = subject(built)
+        return _export(made, request)
 
 
 def _silence(_: str) -> None:
@@ -97,127 +150,162 @@ def _import_frameworks() -> None:
 
 
 @contextmanager
-def _opened(module: object, spec: source.Source | None) -> Iterator[torch.nn.Module]:
+def _opened(module: object, spec: source.Source | None, *, unsafe: bool) -> Iterator[object]:
     import torch
 
-    def wanted(each: object) -> bool:
-        return isinstance(each, torch.nn.Module)
-
+    kinds = (torch.nn.Module, torch.export.ExportedProgram)
     if spec is not None:
-        with source.opened(spec, wanted, "a torch.nn.Module") as found:
-            yield cast("torch.nn.Module", found)
-    elif isinstance(module, torch.nn.Module):
+        with source.opened(spec, lambda e: isinstance(e, kinds), "a torch.nn.Module") as found:
+            yield found
+    elif isinstance(module, (str, Path)):
+        with quiet():
+            opened = torch_files.load(Path(module), unsafe=unsafe)
+        yield opened
+    elif isinstance(module, kinds):
         yield module
     else:
         kind = type(module)
         raise UsageError(f"a {kind.__module__}.{kind.__qualname__} is not a torch.nn.Module")
 
 
-def _export(
-    outer: torch.nn.Module,
-    destination: Path,
-    input_shape: Sequence[int] | None,
-    opset: int,
-    say: Callable[[str], None],
-) -> Export:
-    module, notes = _unwrapped(outer)
-    name = type(module).__qualname__
-    examples = tracing.example(module, input_shape)
-    with tracing.evaluating(module), quiet():
-        say("running the module in PyTorch")
-        # Once before all else: lazy layers learn their shapes, a failing forward() shows here.
-        with _explained(name, "the module fails on its example input"), naming.counted(module):
-            module(*examples)
-        protos.refuse_too_large(
-            sum(each.numel() * each.element_size() for each in module.state_dict().values()), name
+def _with_weights(built: object, weights: str | Path, *, live: bool, unsafe: bool) -> Subject:
+    """The subject with weights of a file; a module that the caller holds keeps its own."""
+    import torch
+
+    if not isinstance(built, torch.nn.Module) or isinstance(built, torch.jit.ScriptModule):
+        raise UsageError(
+            "a TorchScript module or a saved program has its weights already",
+            where=str(weights),
+            hint="leave the weights out, or give the module's Python source",
         )
+    inner, notes = unwrapped(built)
+    if live:
+        inner = copy.deepcopy(inner)
+    with quiet():
+        notes += load_weights(inner, weights, unsafe=unsafe)
+    return ModuleSubject(inner, notes)
+
+
+def _export(made: Subject, request: _Request) -> Export:
+    if request.opset not in made.opsets:
+        raise UsageError(
+            f"opset {request.opset} is not one that PyTorch writes for TorchScript",
+            where=made.name,
+            hint=f"choose {made.opsets[0]} to {made.opsets[-1]}",
+        )
+    _refuse_without_values(made)
+    if request.verify:
+        refuse_bfloat16(made.tensors(), made.name)
+    with quiet(), made.ready():
+        example = _example(made, request)
+        if request.verify:
+            refuse_bfloat16(example.labelled(), made.name)
+        axes = _axes(made, example, request)
+        made.notes.extend(example.notes)
+        request.say("running the module in PyTorch")
+        # Once before all else: lazy layers learn their shapes, a failing forward() shows here.
+        with explained(made.name, RUNNING), _counting(made):
+            made.call(*example.args, **example.kwargs)
+        if request.dynamic is not None or made.axes_are_given:
+            return _attempt(made, example, axes, request)
         try:
-            return _attempt(module, examples, destination, opset, say, notes, free_batch=True)
+            return _attempt(made, example, axes, request)
         # A module may be made for its own batch alone, also without any error before it is run.
         except InspectorError:
-            return _attempt(module, examples, destination, opset, say, notes, free_batch=False)
+            batch = next((each.shape[0] for each in example.tensors() if each.ndim), 1)
+            note = f"the batch is fixed at {batch}: the module does not export with another"
+            return _attempt(made, example, tuple({} for _ in axes), request, [note])
+
+
+def _refuse_without_values(made: Subject) -> None:
+    for name, each in made.tensors().items():
+        if each.is_meta:
+            raise UsageError(
+                f"{name!r} has no values (it lies on the meta device)",
+                where=made.name,
+                hint="give --weights, or fill the module before it is exported",
+            )
+
+
+def _counting(made: Subject) -> AbstractContextManager[None]:
+    return made.counting() if isinstance(made, ModuleSubject) else nullcontext()
+
+
+def _example(made: Subject, request: _Request) -> inputs.Example:
+    taken = made.signature()
+    if request.example is not None and request.input_shape is not None:
+        raise UsageError("an input shape and an example were given", hint="give one of them")
+    if request.example is not None:
+        return inputs.from_example(request.example, made.like(), taken)
+    if request.input_shape is not None:
+        return inputs.from_shapes(request.input_shape, made.like(), taken)
+    found = made.own_example()
+    if isinstance(found, inputs.Example):
+        return found
+    return inputs.from_attribute(found, made.like(), taken, made.name)
+
+
+def _axes(made: Subject, example: inputs.Example, request: _Request) -> inputs.Axes:
+    if not made.axes_are_given:
+        return example.free(request.dynamic)
+    if request.dynamic is not None:
+        raise UsageError(
+            "the axes of a saved program were decided when it was exported",
+            where=made.name,
+            hint="leave --dynamic out, or give torch.export.export its dynamic_shapes",
+        )
+    return example.free(None)
 
 
 def _attempt(
-    module: torch.nn.Module,
-    examples: Sequence[Any],
-    destination: Path,
-    opset: int,
-    say: Callable[[str], None],
-    notes: Sequence[str],
-    *,
-    free_batch: bool,
+    made: Subject,
+    example: inputs.Example,
+    axes: inputs.Axes,
+    request: _Request,
+    notes: Sequence[str] = (),
 ) -> Export:
-    name = type(module).__qualname__
-    say("converting to ONNX")
-    with _explained(name, "the export fails"):
-        proto = tracing.convert(module, examples, opset, free_batch=free_batch)
-        if free_batch and not tracing.is_batch_free(proto):
-            raise UnreadableError("the batch is part of what the module computes", where=name)
-        inputs = tracing.inputs_of(proto, examples, free_batch=free_batch)
-        calls, wanted = _reference(module, inputs, examples)
-    fixed = f"the batch is fixed at {inputs[0].dims[0]}: the module does not export with another"
-    description, norms = naming.describe(
-        module, proto, calls, [*notes, *([] if free_batch else [fixed])]
-    )
-    say("verifying with ONNX Runtime")
-    return finish(proto, destination, wanted, norms, description, opset=opset)
-
-
-def _unwrapped(module: torch.nn.Module) -> tuple[torch.nn.Module, list[str]]:
-    """The module inside of torch.compile's and DataParallel's wrappers, which rename weights."""
-    import torch
-
-    notes = []
-    if isinstance(module, torch.jit.ScriptModule):
-        raise UnreadableError(
-            "it is a TorchScript module, whose structure the exporter cannot read",
-            where=module.original_name,
-            hint="give the nn.Module it was scripted or traced from",
-        )
-    inner = getattr(module, "_orig_mod", module)
-    if inner is not module:
-        notes.append("exported without torch.compile's wrapper")
-    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
-    if isinstance(inner, parallel):
-        notes.append(f"exported without {type(inner).__name__}'s wrapper")
-        inner = inner.module
-    return cast("torch.nn.Module", inner), notes
-
-
-@contextmanager
-def _explained(name: str, failing: str) -> Iterator[None]:
-    """Turn whatever a module's code or an exporter raises into one line that says what it was."""
+    request.say("converting to ONNX")
+    with explained(made.name, CONVERTING):
+        proto = made.convert(example, request.opset, axes)
+        _check_axes(made, proto, example, axes)
+        torch_trace.name_axes(proto, example, axes)
+        if request.verify:
+            wanted, more = seeded(made.call, proto, example, made.name)
+        else:
+            wanted, more = None, []
+            check_lengths(made.call, proto, example, made.name)
+    description, norms = describe(made.held(), proto, [*made.notes, *notes, *more], made.exporter())
+    if request.verify:
+        request.say("verifying with ONNX Runtime")
     try:
-        yield
-    except InspectorError:
-        raise
-    except Exception as error:  # forward() and torch.export keep to no base
-        raise UnreadableError(
-            f"{failing}: {source.described(_cause(error))}",
-            where=name,
-            hint="call the module on the same input yourself to see the whole traceback"
-            if failing.startswith("the module")
-            else "another form of the failing part may help; nothing was written",
-        ) from error
+        return finish(proto, request.destination, wanted, norms, description, opset=request.opset)
+    except (RunError, ExportDisagreesError) as error:
+        raise _of_double(error, made) from error
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The exporter's own errors are pages of advice around the exception that started them."""
+def _check_axes(
+    made: Subject, proto: ModelProto, example: inputs.Example, axes: inputs.Axes
+) -> None:
+    if made.axes_are_given:
+        return
+    if found := torch_trace.fixed_axis(proto, example, axes):
+        raise cannot_be_free(*found, made.name)
+
+
+def _of_double(error: InspectorError, made: Subject) -> InspectorError:
+    """The error with what float64 has to do with it, where the model is that."""
     import torch
 
-    while isinstance(error, torch.onnx.OnnxExporterError) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _reference(
-    module: torch.nn.Module, inputs: Sequence[Input], examples: Sequence[Any]
-) -> tuple[Counter[str], Reference]:
-    """What the module gives, and how often each normalisation layer is called in one pass."""
-    run = tracing.runner(module, inputs, examples)
-    with naming.counted(module) as calls:
-        wanted = reference(run, inputs)
-        calls.clear()
-        run(wanted.batches[0])
-    return calls, wanted
+    if all(each.dtype != torch.float64 for each in made.tensors().values()):
+        return error
+    why = (
+        "ONNX Runtime has no float64 form of some operators"
+        if isinstance(error, RunError)
+        else "ONNX has epsilon as float32, which float64 outputs may show"
+    )
+    return type(error)(
+        error.what,
+        where=error.where,
+        hint=f"{why}: export module.float(), or without verification (--no-verify); nothing was "
+        "written",
+    )
