@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from inspector.errors import ExportDisagreesError
 from inspector.export import keras_names as naming
 from inspector.export import keras_trace as tracing
 from inspector.export import protos
+from inspector.export.keras_library import LEGACY, Library, flattened_layers
+from inspector.export.keras_paths import Paths
 from inspector.export.manifests import Description
 from inspector.export.verify import ExpectedNorm
 from inspector.facts.count import Role
 from inspector.facts.manifest import (
     NO_WEIGHT,
     FrameworkTotals,
+    Manifest,
     NotExported,
     SourceBatchNorm,
     SourceLayer,
@@ -29,8 +33,17 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Source:
+    """The model, the library that it is of, and the names of what is in it."""
+
+    model: Any
+    library: Library
+    paths: Paths
+
+
 def describe(
-    model: Any, converted: tracing.Converted
+    model: Any, library: Library, converted: tracing.Converted
 ) -> tuple[Description, tuple[ExpectedNorm, ...]]:
     """Name what was converted after the model, and say what it should hold.
 
@@ -40,87 +53,83 @@ def describe(
     Raises
     ------
     inspector.errors.ExportDisagreesError
-        A BatchNorm computes in a dtype for which TensorFlow has no operator.
+        A BatchNorm is of a kind for which there is no operator.
     """
-    import keras
-
+    source = _Source(model=model, library=library, paths=Paths(model, library))
     proto = converted.proto
     naming.renumber(proto, converted.captured)
-    tied = naming.tie(proto, converted.captured)
+    tied = naming.tie(proto, converted.captured, library.value)
     naming.merge_copies(proto, tied)
-    wanted = {old: naming.path_of(variable, model) for old, variable in tied.items()}
+    wanted = {
+        old: naming.stored_as(proto, old, source.paths(each), library.value(each))
+        for old, each in tied.items()
+    }
     synthetic = [name for name in _norm_inputs(proto) if name not in tied]
     renamed = naming.rename(proto, wanted)
-    norms, sources, notes = _norms(model, converted)
-    learned = _learned(model)
-    tensors = [
-        SourceTensor(
-            name=renamed[old],
-            source=naming.path_of(variable, model),
-            role=Role.LEARNED if id(variable) in learned else Role.STATISTIC,
-        )
-        for old, variable in tied.items()
-    ]
-    tensors += [
-        SourceTensor(name=renamed.get(old, old), source="", role=Role.CONSTANT, synthetic=True)
-        for old in synthetic
-    ]
+    norms, sources, notes = _norms(source, converted)
     description = Description(
         framework="keras",
-        version=keras.__version__,
-        exporter=_exporter(),
-        tensors=tuple(tensors),
+        version=library.version,
+        exporter=exporter() if library.name != LEGACY else f"{LEGACY}, {exporter()}",
+        tensors=_tensors(source, tied, synthetic, renamed),
         batchnorms=tuple(sources),
-        not_exported=_not_exported(model, converted, tied),
+        not_exported=_not_exported(source, converted, tied),
         totals=FrameworkTotals(
             trainable=_elements(model.trainable_weights),
             other=_elements(model.non_trainable_weights),
         ),
         notes=tuple(notes),
-        layers=_layers(model, converted),
+        layers=_layers(source, converted),
     )
     return description, tuple(norms)
 
 
-def _layers(model: Any, converted: tracing.Converted) -> tuple[SourceLayer, ...]:
+def _tensors(
+    source: _Source,
+    tied: Mapping[str, Any],
+    synthetic: Sequence[str],
+    renamed: Mapping[str, str],
+) -> tuple[SourceTensor, ...]:
+    learned = _learned(source.model)
+    own = [
+        SourceTensor(
+            name=renamed[old],
+            source=source.paths(variable),
+            role=Role.LEARNED if id(variable) in learned else Role.STATISTIC,
+        )
+        for old, variable in tied.items()
+    ]
+    invented = [
+        SourceTensor(name=renamed.get(old, old), source="", role=Role.CONSTANT, synthetic=True)
+        for old in synthetic
+    ]
+    return (*own, *invented)
+
+
+def _layers(source: _Source, converted: tracing.Converted) -> tuple[SourceLayer, ...]:
     """What `model.summary()` lists, in its order, and what the models inside of it hold."""
-    return tuple(_listed(model, model, "", converted))
+    return tuple(_listed(source, source.model, "", converted))
 
 
 def _listed(
-    model: Any, outer: Any, within: str, converted: tracing.Converted
+    source: _Source, outer: Any, within: str, converted: tracing.Converted
 ) -> Iterator[SourceLayer]:
-    import keras
-
-    functional = isinstance(outer, keras.src.models.Functional)
-    listed = outer.layers
-    if functional and not isinstance(outer, keras.Sequential):
-        listed = outer._operations  # as keras.src.utils.summary_utils has it
-    for each in listed:
+    library = source.library
+    for each in library.listed(outer):
         name = f"{within}/{each.name}" if within else each.name
         yield SourceLayer(
             name=name,
             kind=type(each).__name__,
             scopes=tuple(map(naming.unmarked, converted.scopes.get(id(each), ()))),
-            dims=_dims(each),
-            weights=tuple(naming.path_of(v, model) for v in getattr(each, "weights", ())),
+            dims=library.dims(each),
+            weights=tuple(source.paths(v) for v in getattr(each, "weights", ())),
             within=within,
         )
-        if isinstance(each, keras.Model):
-            yield from _listed(model, each, name, converted)
+        if library.is_model(each):
+            yield from _listed(source, each, name, converted)
 
 
-def _dims(layer: Any) -> tuple[int | None, ...] | None:
-    """Dims of what a layer gives, if that is one tensor and Keras knows them."""
-    import keras
-
-    for node in reversed(layer._inbound_nodes):
-        shapes = [each.shape for each in keras.tree.flatten(node.output_tensors)]
-        return tuple(shapes[0]) if len(shapes) == 1 else None
-    return None
-
-
-def _exporter() -> str:
+def exporter() -> str:
     import tensorflow as tf
     import tf2onnx
 
@@ -137,8 +146,11 @@ def _learned(model: Any) -> set[int]:
     Freezing a layer clears the flag of its variables and leaves them where the layer keeps its
     trainable ones.
     """
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    return {id(each) for layer in layers for each in layer._trainable_variables}
+    found: set[int] = set()
+    for layer in flattened_layers(model):
+        own = getattr(layer, "_trainable_variables", None)
+        found |= {id(each) for each in (layer._trainable_weights if own is None else own)}
+    return found
 
 
 def _norm_inputs(proto: ModelProto) -> list[str]:
@@ -155,11 +167,11 @@ def _norm_inputs(proto: ModelProto) -> list[str]:
 
 
 def _not_exported(
-    model: Any, converted: tracing.Converted, tied: Mapping[str, Any]
+    source: _Source, converted: tracing.Converted, tied: Mapping[str, Any]
 ) -> tuple[NotExported, ...]:
     stored = {id(each) for each in tied.values()}
     read = {id(each) for each in converted.captured.values()}
-    weights = {id(each) for each in model.weights}
+    weights = {id(each) for each in source.model.weights}
 
     def why(variable: Any) -> str:
         if id(variable) not in weights:
@@ -170,31 +182,31 @@ def _not_exported(
 
     return tuple(
         NotExported(
-            source=naming.path_of(each, model),
+            source=source.paths(each),
             elements=int(math.prod(each.shape)),
             why=why(each),
         )
-        for each in model.variables
+        for each in source.model.variables
         if id(each) not in stored
     )
 
 
 def _norms(
-    model: Any, converted: tracing.Converted
+    source: _Source, converted: tracing.Converted
 ) -> tuple[list[ExpectedNorm], list[SourceBatchNorm], list[str]]:
     nodes = {tracing.number_of(node.name): node for node in protos.batchnorms(converted.proto)}
-    _refuse_arithmetic(model, converted)
+    _refuse_arithmetic(source, converted)
     taken = {node.name for node in protos.nodes(converted.proto)}
     norms: list[ExpectedNorm] = []
     sources: list[SourceBatchNorm] = []
     notes: list[str] = []
     for number, call in enumerate(converted.calls):
-        layer, path = call.layer, naming.path_of(call.layer, model)
+        layer, path = call.layer, source.paths(call.layer)
         node = nodes.get(number)
         if node is not None:
             protos.set_float(node, "momentum", float(layer.momentum))
             node.name = protos.unique(path, taken)
-            sources.append(_source(node, path, layer))
+            sources.append(_described(node, path, layer))
         if call.training:
             notes.append(
                 f"BatchNorm {path!r} is called with training=True: it normalises by the batch, "
@@ -205,24 +217,48 @@ def _norms(
                 ExpectedNorm(
                     node=node.name if node else "",
                     source=path,
-                    values=_values(layer),
+                    values=_values(layer, source.library),
                     epsilon=float(layer.epsilon),
                 )
             )
-    return norms, sources, notes
+        if getattr(layer, "renorm", False):
+            notes.append(
+                f"BatchNorm {path!r} has the statistics of batch renormalisation, which only "
+                "training reads: they are not stored"
+            )
+    return norms, sources, list(dict.fromkeys(notes))
 
 
-def _refuse_arithmetic(model: Any, converted: tracing.Converted) -> None:
+def expected(model: Any, library: Library, manifest: Manifest) -> tuple[ExpectedNorm, ...]:
+    """What a model's BatchNorms hold, for the nodes that a manifest ties to them."""
+    paths = Paths(model, library)
+    layers = {
+        paths(layer): layer
+        for layer in flattened_layers(model)
+        if isinstance(layer, library.norm_class())
+    }
+    return tuple(
+        ExpectedNorm(
+            node=each.node,
+            source=each.source,
+            values=_values(layers[each.source], library),
+            epsilon=float(layers[each.source].epsilon),
+        )
+        for each in manifest.batchnorms
+    )
+
+
+def _refuse_arithmetic(source: _Source, converted: tracing.Converted) -> None:
     if converted.arithmetic:
-        layer = converted.arithmetic[0]
+        layer, why = converted.arithmetic[0]
         raise ExportDisagreesError(
-            f"BatchNorm {naming.path_of(layer, model)!r} computes in {layer.compute_dtype}, for "
-            "which TensorFlow has no BatchNorm operator",
-            hint="build the model in float32, float16 or mixed_float16; nothing was written",
+            f"BatchNorm {source.paths(layer)!r} {why}",
+            hint="build the model in float32, float16 or mixed_float16, with one axis of channels; "
+            "nothing was written",
         )
 
 
-def _source(node: NodeProto, path: str, layer: Any) -> SourceBatchNorm:
+def _described(node: NodeProto, path: str, layer: Any) -> SourceBatchNorm:
     return SourceBatchNorm(
         node=node.name,
         source=path,
@@ -231,16 +267,16 @@ def _source(node: NodeProto, path: str, layer: Any) -> SourceBatchNorm:
     )
 
 
-def _values(layer: Any) -> tuple[Array, Array, Array, Array]:
+def _values(layer: Any, library: Library) -> tuple[Array, Array, Array, Array]:
     """Scale, B, mean and var of a layer, ones and zeros where it has none.
 
     Keras computes BatchNorm in float32 whatever the variables' dtype.
     """
-    mean = _single(layer.moving_mean)
-    scale = _single(layer.gamma) if layer.scale else np.ones_like(mean)
-    bias = _single(layer.beta) if layer.center else np.zeros_like(mean)
-    return scale, bias, mean, _single(layer.moving_variance)
 
+    def single(variable: Any) -> Array:
+        return library.value(variable).astype(np.float32).reshape(-1)
 
-def _single(variable: Any) -> Array:
-    return np.asarray(variable.value.numpy()).astype(np.float32)
+    mean = single(layer.moving_mean)
+    scale = single(layer.gamma) if layer.scale else np.ones_like(mean)
+    bias = single(layer.beta) if layer.center else np.zeros_like(mean)
+    return scale, bias, mean, single(layer.moving_variance)

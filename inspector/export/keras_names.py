@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inspector.compare.run import Array
 from inspector.export import protos
-from inspector.export.keras_patches import MARK
 from inspector.export.keras_trace import number_of
+from inspector.export.tensorflow_fused import MARK
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
 
-def path_of(thing: Any, model: Any) -> str:
-    """Keras' path of a layer or variable without the model's own name.
-
-    A Sequential model prefixes its own name and a Functional one does not.
-    """
-    from keras.src.models import Functional, Sequential
-
-    path = str(getattr(thing, "path", "") or thing.name)
-    if isinstance(model, Functional) and not isinstance(model, Sequential):
-        return path  # whose first part may well be a layer of the model's own name
-    return path.removeprefix(f"{model.name}/")
-
-
-def tie(proto: ModelProto, captured: Mapping[str, Any]) -> dict[str, Any]:
+def tie(
+    proto: ModelProto, captured: Mapping[str, Any], value: Callable[[Any], Array]
+) -> dict[str, Any]:
     """Which initializer holds which variable.
 
     Most constants keep the name under which TensorFlow froze the variable. The others were
@@ -40,9 +29,9 @@ def tie(proto: ModelProto, captured: Mapping[str, Any]) -> dict[str, Any]:
     held = {
         name: tensor
         for name, tensor in protos.initializers(proto).items()
-        if _is_float(tensor) and number_of(name) is None
+        if _is_float(tensor) and (number_of(name) is None or name.partition(":")[0] in captured)
     }
-    values = {key: np.asarray(each.value.numpy()) for key, each in captured.items()}
+    values = {key: value(each) for key, each in captured.items()}
     tied: dict[str, Any] = {}
     for name, tensor in held.items():
         key = name.partition(":")[0]
@@ -53,7 +42,24 @@ def tie(proto: ModelProto, captured: Mapping[str, Any]) -> dict[str, Any]:
     rest = {name: tensor for name, tensor in held.items() if name not in tied}
     for name, key in _by_value(rest, left).items():
         tied[name] = captured[key]
+    known = {id(each) for each in tied.values()}
+    left = {
+        key: -values[key]
+        for key, each in captured.items()
+        if id(each) not in known and values[key].dtype.kind == "f"
+    }
+    rest = {name: tensor for name, tensor in held.items() if name not in tied}
+    for name, key in _by_value(rest, left).items():
+        # Equal but for the sign is no proof by itself: it has to be where the layer computes.
+        if _common_scopes(key, name, numbered=False) > 1:
+            tied[name] = captured[key]
     return tied
+
+
+def stored_as(proto: ModelProto, name: str, path: str, values: Array) -> str:
+    """What to call an initializer that holds a variable: PReLU's slopes are stored negated."""
+    stored = protos.array(protos.initializers(proto)[name])
+    return path if _same_values(values, stored) else f"{path}/negated"
 
 
 def _is_float(tensor: TensorProto) -> bool:

@@ -1,19 +1,22 @@
-"""What has to be changed in Keras and tf2onnx so that a BatchNorm stays one, and put back.
+"""What has to be changed in Keras and tf_keras so that a BatchNorm stays one, and put back.
 
-Keras 3 computes BatchNorm by arithmetic (`tf.nn.batch_normalization`), TensorFlow's Grappler and
-tf2onnx then fold that away. Every patch here is a context manager, restored on exceptions too.
+Keras 3 computes BatchNorm by arithmetic (`tf.nn.batch_normalization`), tf_keras does so for other
+ranks than 4 and 5; what converts the graph then folds that away. Every patch is a context manager,
+restored on exceptions too, and in force for the thread alone that entered it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
-MARK = "bninspect_bn_"
-"""Name scope, followed by a call's number, under which the native node is traced."""
+from inspector.export.keras_library import LEGACY, Library, legacy_part
+from inspector.export.tensorflow_fused import MARK, is_possible, on_axis
+from inspector.export.tensorflow_patches import EXCLUSIVE, replaced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,57 +32,65 @@ class Calls:
     """The calls met while tracing, in order; `unsupported` are those that stay arithmetic."""
 
     met: list[Call] = field(default_factory=list)
-    unsupported: list[Any] = field(default_factory=list)
+    unsupported: list[tuple[Any, str]] = field(default_factory=list)
     open: list[int] = field(default_factory=list)
 
+    @contextmanager
+    def opened(self, layer: Any, *, training: bool) -> Iterator[str]:
+        """Number a call; gives the name of its scope."""
+        number = len(self.met)
+        self.open.append(number)
+        self.met.append(Call(layer=layer, training=training))
+        try:
+            yield f"{MARK}{number}"
+        finally:
+            self.open.pop()
+
 
 @contextmanager
-def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
-    """Set an attribute for a while."""
-    found = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, found)
-
-
-@contextmanager
-def native_batchnorm() -> Iterator[Calls]:
+def native_batchnorm(library: Library) -> Iterator[Calls]:
     """While tracing, emit FusedBatchNormV3 for every BatchNorm, and tell which layer it was."""
-    import keras
+    kind, calls = library.norm_class(), Calls()
+    if library.name == LEGACY:
+        with EXCLUSIVE, replaced(kind, "call", _own(_emitting(kind.call, calls), kind.call)):
+            yield calls
+        return
     from keras.src.backend.tensorflow import nn
 
-    calls = Calls()
+    plain = nn.batch_normalization
     with (
-        replaced(
-            keras.layers.BatchNormalization,
-            "call",
-            _numbered(keras.layers.BatchNormalization.call, calls),
-        ),
-        replaced(nn, "batch_normalization", _emitter(nn.batch_normalization, calls)),
+        EXCLUSIVE,
+        replaced(kind, "call", _own(_numbered(kind.call, calls), kind.call)),
+        replaced(nn, "batch_normalization", _own(_emitter(plain, calls), plain)),
     ):
         yield calls
 
 
 @contextmanager
-def scopes_noted() -> Iterator[dict[int, list[str]]]:
-    """While tracing, tell under which name scopes each layer computes, by the layer's id.
-
-    Operations that are no layers get a scope of their own: Keras opens none for them.
-    """
-    import keras
+def scopes_noted(library: Library) -> Iterator[dict[int, list[str]]]:
+    """While tracing, tell under which name scopes each layer computes, by the layer's id."""
     import tensorflow as tf
-    from keras.src.backend.tensorflow.core import name_scope
-    from keras.src.ops.operation import Operation
 
     noted: dict[int, list[str]] = {}
-    enter, call = name_scope.__enter__, Operation.__call__
 
     def note(owner: Any) -> None:
         scope = tf.get_current_name_scope()
         if scope:
             noted.setdefault(id(owner), []).append(scope)
+
+    with EXCLUSIVE, (_legacy_scopes if library.name == LEGACY else _scopes)(note):
+        yield noted
+
+
+@contextmanager
+def _scopes(note: Callable[[Any], None]) -> Iterator[None]:
+    """Operations that are no layers get a scope of their own: Keras opens none for them."""
+    import keras
+    import tensorflow as tf
+    from keras.src.backend.tensorflow.core import name_scope
+    from keras.src.ops.operation import Operation
+
+    enter, call = name_scope.__enter__, Operation.__call__
 
     def entering(self: Any) -> Any:
         result = enter(self)
@@ -95,8 +106,31 @@ def scopes_noted() -> Iterator[dict[int, list[str]]]:
             note(self)
             return call(self, *args, **kwargs)
 
-    with replaced(name_scope, "__enter__", entering), replaced(Operation, "__call__", calling):
-        yield noted
+    with (
+        replaced(name_scope, "__enter__", _own(entering, enter)),
+        replaced(Operation, "__call__", _own(calling, call)),
+    ):
+        yield
+
+
+@contextmanager
+def _legacy_scopes(note: Callable[[Any], None]) -> Iterator[None]:
+    layer = legacy_part("engine.base_layer").Layer
+    # What `__call__` calls in a graph, under the layer's scope.
+    plain = layer._autographed_call
+
+    def prepared(self: Any) -> Any:
+        call = plain(self)
+
+        @wraps(call)
+        def calling(*args: Any, **kwargs: Any) -> Any:
+            note(self)
+            return call(*args, **kwargs)
+
+        return calling
+
+    with replaced(layer, "_autographed_call", _own(prepared, plain)):
+        yield
 
 
 @contextmanager
@@ -115,20 +149,27 @@ def inlined_functions() -> Iterator[None]:
             return args[0] if args else lambda plain: plain
         return function(*args, jit_compile=jit_compile, **options)
 
-    with replaced(tf, "function", traced):
+    with EXCLUSIVE, replaced(tf, "function", _own(traced, function)):
         yield
+
+
+def _own(patch: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    """`patch` in the thread that asks now, `plain` in every other."""
+    owner = threading.get_ident()
+
+    @wraps(plain)
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return (patch if threading.get_ident() == owner else plain)(*args, **kwargs)
+
+    return chosen
 
 
 def _numbered(call: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
     # Keras reads the signature of `call`; `wraps` keeps it.
     @wraps(call)
     def numbered(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        calls.open.append(len(calls.met))
-        calls.met.append(Call(layer=layer, training=bool(training) and bool(layer.trainable)))
-        try:
+        with calls.opened(layer, training=bool(training) and bool(layer.trainable)):
             return call(layer, inputs, training=training, mask=mask)
-        finally:
-            calls.open.pop()
 
     return numbered
 
@@ -146,109 +187,57 @@ def _emitter(original: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
         scale: Any = None,
         epsilon: float = 1e-3,
     ) -> Any:
-        # The operator knows no other dtypes (tensorflow/core/ops/nn_ops.cc).
-        if x.dtype not in (tf.float32, tf.float16) or x.shape.rank is None or x.shape.rank < 2:
+        if not is_possible(x):
             if calls.open:
-                calls.unsupported.append(calls.met[calls.open[-1]].layer)
+                calls.unsupported.append((calls.met[calls.open[-1]].layer, _unfit(x)))
             return original(x, mean, variance, axis, offset, scale, epsilon)
         mark = f"{MARK}{calls.open[-1]}" if calls.open else "batch_normalization"
         with tf.name_scope(mark):
             ones = tf.ones(mean.shape, mean.dtype) if scale is None else scale
             zeros = tf.zeros(mean.shape, mean.dtype) if offset is None else offset
-            return _on_axis(x, axis % x.shape.rank, (ones, zeros, mean, variance), float(epsilon))
+            return on_axis(x, axis % x.shape.rank, (ones, zeros, mean, variance), float(epsilon))
 
     return emit
 
 
-def _on_axis(x: Any, axis: int, parameters: Sequence[Any], epsilon: float) -> Any:
+def _unfit(x: Any) -> str:
+    return f"computes in {x.dtype.name}, for which TensorFlow has no BatchNorm operator"
+
+
+def _emitting(call: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    """`call` of tf_keras' layer, whose inference is emitted in its place."""
     import tensorflow as tf
 
-    rank = x.shape.rank
-    if axis == 1 and rank in (4, 5):
-        return _fused(x, parameters, epsilon, "NCHW" if rank == 4 else "NCDHW")
-    if axis == rank - 1:
-        return _on_last_axis(x, parameters, epsilon)
-    order = [each for each in range(rank) if each != axis] + [axis]
-    back = [order.index(each) for each in range(rank)]
-    return tf.transpose(_on_last_axis(tf.transpose(x, order), parameters, epsilon), back)
+    @wraps(call)
+    def emitting(layer: Any, inputs: Any, training: Any = None, **options: Any) -> Any:
+        value = layer._get_training_value(training)
+        static = tf.get_static_value(value) if tf.is_tensor(value) else value
+        # A mode that only running tells is no inference.
+        trains = static is None or bool(static)
+        with calls.opened(layer, training=trains) as mark:
+            x = tf.cast(inputs, layer.compute_dtype)
+            if not trains and len(layer.axis) == 1 and is_possible(x):
+                # Virtual batches have an axis of their own, in training alone.
+                axis = layer.axis[0] - (layer.virtual_batch_size is not None)
+                parameters = _legacy_parameters(layer)
+                with tf.name_scope(mark):
+                    return on_axis(x, axis % x.shape.rank, parameters, float(layer.epsilon))
+            if not trains:
+                many = f"normalises over axes {list(layer.axis)}, which ONNX's BatchNorm cannot"
+                calls.unsupported.append((layer, many if len(layer.axis) > 1 else _unfit(x)))
+            return call(layer, inputs, training=training, **options)
+
+    return emitting
 
 
-def _on_last_axis(x: Any, parameters: Sequence[Any], epsilon: float) -> Any:
+def _legacy_parameters(layer: Any) -> tuple[Any, Any, Any, Any]:
     import tensorflow as tf
 
-    rank = x.shape.rank
-    if rank in (4, 5):
-        return _fused(x, parameters, epsilon, "NHWC" if rank == 4 else "NDHWC")
-    if rank == 3:
-        return tf.squeeze(_fused(tf.expand_dims(x, 1), parameters, epsilon, "NHWC"), 1)
-    flat = tf.reshape(x, [-1, 1, 1, parameters[2].shape[0]])
-    result = tf.reshape(_fused(flat, parameters, epsilon, "NHWC"), tf.shape(x))
-    result.set_shape(x.shape)
-    return result
+    def flat(variable: Any) -> Any:
+        value = tf.convert_to_tensor(variable)
+        return value if value.shape.rank == 1 else tf.reshape(value, [-1])
 
-
-def _fused(x: Any, parameters: Sequence[Any], epsilon: float, data_format: str) -> Any:
-    import tensorflow as tf
-
-    scale, offset, mean, variance = parameters
-    # The Python wrapper would raise epsilon to CUDA's minimum of 1.001e-5; the raw op does not.
-    return tf.raw_ops.FusedBatchNormV3(
-        x=x,
-        scale=scale,
-        offset=offset,
-        mean=mean,
-        variance=variance,
-        epsilon=epsilon,
-        data_format=data_format,
-        is_training=False,
-    ).y
-
-
-@contextmanager
-def untouched_constants() -> Iterator[dict[str, Any]]:
-    """Keep Grappler and tf2onnx from folding BatchNorms and merging equal constants.
-
-    Yields the optimizers to give to tf2onnx: all but the one that merges constants of equal
-    values (a fresh layer's mean and beta are both zeros).
-    """
-    from tf2onnx import optimizer, tf_loader, utils
-    from tf2onnx.optimizer import back_to_back_optimizer
-
-    folds = ("Conv", "BatchNormalization")
-    others = {
-        name: fold for name, fold in back_to_back_optimizer._func_map.items() if name != folds
-    }
-    optimizers = {
-        name: each
-        for name, each in optimizer._get_optimizers().items()
-        if name != "merge_duplication"
-    }
-    with (
-        replaced(tf_loader, "tf_optimize_grappler", _optimize_gently),
-        replaced(back_to_back_optimizer, "_func_map", others),
-        # Names end in a number that counts on through the process; from 1 they are reproducible.
-        replaced(utils, "INTERNAL_NAME", 1),
-    ):
-        yield optimizers
-
-
-def _optimize_gently(inputs: list[str], outputs: list[str], graph_def: Any) -> Any:
-    """`tf2onnx.tf_loader.tf_optimize_grappler` without `constfold`.
-
-    `constfold` pushes BatchNorm into kernels and deletes zero biases; `dependency` stays, or
-    shared weights would be duplicated.
-    """
-    import tensorflow as tf
-    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-    from tensorflow.python.grappler import tf_optimizer
-
-    config = config_pb2.ConfigProto()
-    config.graph_options.infer_shapes = True
-    rewrite = config.graph_options.rewrite_options
-    rewrite.optimizers[:] = ["function", "dependency"]
-    rewrite.experimental_disable_folding_quantization_emulation = True
-    meta = tf.compat.v1.train.export_meta_graph(graph_def=graph_def)
-    fetched = meta_graph_pb2.CollectionDef()
-    fetched.node_list.value.extend([*inputs, *outputs])
-    meta.collection_def["train_op"].CopyFrom(fetched)
-    return tf_optimizer.OptimizeGraph(config, meta)
+    mean, variance = flat(layer.moving_mean), flat(layer.moving_variance)
+    scale = tf.ones(mean.shape, mean.dtype) if layer.gamma is None else flat(layer.gamma)
+    offset = tf.zeros(mean.shape, mean.dtype) if layer.beta is None else flat(layer.beta)
+    return scale, offset, mean, variance

@@ -279,10 +279,13 @@ def patched() -> list[Any]:
 
 
 def test_patches_are_in_force_and_put_back(tmp_path: Path) -> None:
-    from inspector.export import keras_patches
+    from inspector.export import keras_library, keras_patches, tensorflow_patches
 
     before = patched()
-    with keras_patches.native_batchnorm(), keras_patches.untouched_constants():
+    with (
+        keras_patches.native_batchnorm(keras_library.Keras()),
+        tensorflow_patches.untouched_constants(),
+    ):
         inside = patched()
     assert [a is b for a, b in zip(before[:4], inside[:4], strict=True)] == [False] * 4
     assert ("Conv", "BatchNormalization") in before[4]
@@ -343,14 +346,14 @@ def test_a_failing_export_leaves_nothing_and_restores_everything(
     elif where == "unsupported":
         model = chain((6,), bn(), Unsupported())
     else:
-        from inspector.export import keras_trace
+        from inspector.export import tensorflow_convert
 
-        plain = keras_trace.runner
+        plain = tensorflow_convert.runner
 
         def off(*args: Any) -> Any:
             return lambda feeds: [each + 0.01 for each in plain(*args)(feeds)]
 
-        monkeypatch.setattr(keras_trace, "runner", off)
+        monkeypatch.setattr(tensorflow_convert, "runner", off)
     before, values = patched(), [each.numpy().tobytes() for each in model.variables]
     (tmp_path / "x.onnx").write_bytes(b"old")
     with pytest.raises((UnreadableError, ExportDisagreesError)) as caught:
@@ -369,13 +372,13 @@ def test_a_folded_batchnorm_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
 
     from tf2onnx import optimizer
 
-    from inspector.export import keras_patches
+    from inspector.export import tensorflow_patches
 
     @contextmanager
     def nothing() -> Any:
         yield dict(optimizer._get_optimizers())
 
-    monkeypatch.setattr(keras_patches, "untouched_constants", nothing)
+    monkeypatch.setattr(tensorflow_patches, "untouched_constants", nothing)
     model = chain((6, 6, 3), L.Conv2D(4, 3), bn())
     with pytest.raises(ExportDisagreesError, match="did not stay a BatchNormalization node"):
         export_keras(model, tmp_path / "x.onnx")
@@ -417,7 +420,7 @@ def test_a_call_of_two_arguments_is_explained(tmp_path: Path) -> None:
 
 
 def test_something_else_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a Keras 3 model"):
+    with pytest.raises(UsageError, match="is not a Keras model"):
         export_keras(object(), tmp_path / "x.onnx")  # type: ignore[arg-type]  # the point
 
 
