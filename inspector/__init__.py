@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         summarise_file,
         summary_table,
     )
+    from inspector.pipelines import export_compare, restore_file
 
 __version__ = "0.1.0"
 
@@ -40,10 +41,12 @@ __all__ = [
     "__version__",
     "compare_files",
     "explain_total",
+    "export_compare",
     "export_keras",
     "export_torch",
     "inspect_file",
     "reconcile_files",
+    "restore_file",
     "summarise_file",
     "summary_table",
 ]
@@ -60,10 +63,12 @@ _HOME = {
     "Verdict": "inspector.facts.comparison",
     "compare_files": "inspector.flows",
     "explain_total": "inspector.flows",
+    "export_compare": "inspector.pipelines",
     "export_keras": "inspector.export",
     "export_torch": "inspector.export",
     "inspect_file": "inspector.flows",
     "reconcile_files": "inspector.flows",
+    "restore_file": "inspector.pipelines",
     "summarise_file": "inspector.flows",
     "summary_table": "inspector.flows",
 }

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inspector.cli.collector import collect_cycles
+from inspector.cli.exports import add_exports
 from inspector.cli.group import DefaultGroup
+from inspector.cli.options import (
+    AtolOption,
+    ExternalDirOption,
+    Format,
+    FormatOption,
+    LayoutOption,
+    ModelArgument,
+    RtolOption,
+    SeedOption,
+    StrictOption,
+    Style,
+    TableFormat,
+    TableFormatOption,
+)
 from inspector.cli.terminal import print_report, progress, wants_color, width
-from inspector.cli.usage import Command, Group
+from inspector.cli.usage import Command
 from inspector.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -34,55 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-export_app = typer.Typer(
-    cls=Group,
-    help="Export a framework's model to ONNX with every BatchNorm kept, and verify it.",
-)
-app.add_typer(export_app, name="export", short_help="Export to ONNX with every BatchNorm kept.")
-
-
-class Format(StrEnum):
-    """Formats of a report."""
-
-    text = "text"
-    json = "json"
-
-
-class TableFormat(StrEnum):
-    """Formats of a table."""
-
-    text = "text"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
-
-
-class Style(StrEnum):
-    """Whose summary a table looks like."""
-
-    keras = "keras"
-    torch = "torch"
-    onnx = "onnx"
-
-
-TableFormatOption = Annotated[TableFormat, typer.Option("--format", help="How to write the table.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to write the report.")]
-OutputOption = Annotated[
-    str, typer.Option("--output", "-o", metavar="FILE", help="The ONNX file to write.")
-]
-OpsetOption = Annotated[
-    int | None,
-    typer.Option("--opset", help="ONNX operator set; 18 where left out."),
-]
-ExternalDirOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--external-dir",
-        metavar="DIR",
-        help="A folder that external data may be read from, beside the model's own; repeatable.",
-    ),
-]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.")]
 
 
 def _version(wanted: bool) -> None:
@@ -186,34 +151,11 @@ def compare(
     right: Annotated[
         str, typer.Argument(metavar="RIGHT", help="The ONNX file to hold against it.")
     ],
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 unless identical or equivalent.")
-    ] = False,
-    atol: Annotated[
-        float | None,
-        typer.Option(
-            "--atol",
-            min=0.0,
-            help="Absolute tolerance instead of the measured one; alone it sets --rtol to 0.",
-        ),
-    ] = None,
-    rtol: Annotated[
-        float | None,
-        typer.Option(
-            "--rtol",
-            min=0.0,
-            help="Relative tolerance, to the larger of the two; alone it sets --atol to 0.",
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            "--layout",
-            metavar="LEFT:RIGHT",
-            help="Layouts of the inputs (NHWC:NCHW, or 'same') where the graphs do not tell.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random inputs.")] = 0,
+    strict: StrictOption = False,
+    atol: AtolOption = None,
+    rtol: RtolOption = None,
+    layout: LayoutOption = None,
+    seed: SeedOption = 0,
     external_dir: ExternalDirOption = None,
     format: FormatOption = Format.text,
 ) -> None:
@@ -238,60 +180,6 @@ def compare(
     raise typer.Exit(int(exit_code(fact.verdict, strict=strict)))
 
 
-@export_app.command("keras", cls=Command)
-def export_keras(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="package.module:callable, path/to/file.py:callable or a .keras file.",
-        ),
-    ],
-    output: OutputOption,
-    opset: OpsetOption = None,
-    format: FormatOption = Format.text,
-) -> None:
-    """Export a Keras model."""
-    from inspector.export import export_keras as run
-    from inspector.report import render
-
-    collect_cycles()
-    with progress() as stage:
-        fact = run(source, output, opset=opset, progress=stage)
-    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
-
-
-@export_app.command("torch", cls=Command)
-def export_torch(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="package.module:callable or path/to/file.py:callable."
-        ),
-    ],
-    output: OutputOption,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(
-            "--input-shape",
-            metavar="DIMS",
-            help="Shape of the input with its batch, as 1,3,224,224; not needed where the module "
-            "has an example_input_array.",
-        ),
-    ] = None,
-    opset: OpsetOption = None,
-    format: FormatOption = Format.text,
-) -> None:
-    """Export a PyTorch module."""
-    from inspector.export import export_torch as run
-    from inspector.report import render
-
-    collect_cycles()
-    with progress() as stage:
-        fact = run(source, output, input_shape=_shape(input_shape), opset=opset, progress=stage)
-    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
-
-
 def _count(text: str) -> int:
     """A number of parameters as summaries print it: ``13,108,758``."""
     plain = text.strip().replace(",", "").replace("_", "")
@@ -306,17 +194,4 @@ def _count(text: str) -> int:
 _MOST_DIGITS = 18
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    """Dims from ``1,3,224,224`` or ``1x3x224x224``."""
-    if text is None:
-        return None
-    try:
-        dims = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        dims = ()
-    if not dims or min(dims) < 1:
-        raise UsageError(
-            f"--input-shape {text!r} is no shape",
-            hint="write positive numbers with commas between, as 1,3,224,224",
-        )
-    return dims
+add_exports(app)

@@ -60,6 +60,8 @@ def _answer() -> int:
             print_report("")  # what others have written, a framework or the user's own module
         return code
     except InspectorError as error:
+        if os.environ.get("BNINSPECT_DEBUG"):
+            _print_traceback(error)
         print_error(str(error))
         return int(error.exit_code)
     except Exception as error:  # the last stop: a line instead of a traceback
@@ -70,6 +72,15 @@ def _answer() -> int:
             "please report it with the output of BNINSPECT_DEBUG=1"
         )
         return _DEFECT
+
+
+def _print_traceback(error: Exception) -> None:
+    """What led to an error, for whoever asked for it."""
+    import traceback
+
+    from inspector.cli.terminal import print_aside
+
+    print_aside("".join(traceback.format_exception(error)))
 
 
 def _command() -> int:

@@ -5,12 +5,15 @@ Nothing here catches an exception: what fails is raised, only what is merely sai
 
 from __future__ import annotations
 
+import importlib.abc
+import importlib.machinery
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 _LOGGERS = (
     "absl",
@@ -24,9 +27,17 @@ _LOGGERS = (
 )
 
 
+def _is_debugging() -> bool:
+    """Whether the user wants to see what is said: `--debug`, or the variable by itself."""
+    return bool(os.environ.get("BNINSPECT_DEBUG"))
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence Python warnings and the exporters' loggers."""
+    if _is_debugging():
+        yield
+        return
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     found = [(each, each.level, each.disabled) for each in loggers]
     # Children that carry a level of their own would still speak.
@@ -61,12 +72,47 @@ def environment(**variables: str) -> Iterator[None]:
 
 
 @contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep TensorFlow quiet whoever imports it meanwhile, a user's module for example."""
+    finder = _QuietFinder()
+    sys.meta_path.insert(0, finder)
+    try:
+        with environment(TF_CPP_MIN_LOG_LEVEL="3"):
+            yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _QuietFinder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow where it is, and has it imported without a word."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def silently(module: ModuleType) -> None:
+                with silent_stderr():
+                    run(module)
+
+            spec.loader.exec_module = silently  # type: ignore[method-assign]  # of this spec's own loader
+        return spec
+
+
+@contextmanager
 def silent_stderr() -> Iterator[None]:
     """Drop what C and C++ code writes to the process's standard error.
 
     Only for importing TensorFlow, whose first lines are written before any log level of its own
     is read. It also drops what other threads write there meanwhile.
     """
+    if _is_debugging():
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     try:

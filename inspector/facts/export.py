@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from inspector.facts.comparison import Comparison
     from inspector.facts.manifest import Manifest
 
 
@@ -22,3 +23,17 @@ class Export:
     opset: int
     manifest: Manifest
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportComparison:
+    """Two sources, what their exports did, and how the exported models compare.
+
+    An export is None where the source was an ONNX file itself. `kept` says whether the exported
+    files are still there.
+    """
+
+    sources: tuple[str, str]
+    exports: tuple[Export | None, Export | None]
+    kept: bool
+    comparison: Comparison

@@ -49,7 +49,18 @@ def _body(fact: Fact) -> tuple[str, dict[str, Any]]:
 
     if isinstance(fact, Comparison):
         return "comparison", _comparison(fact)
-    return "export", asdict(fact)
+    from inspector.facts.export import ExportComparison
+
+    if isinstance(fact, ExportComparison):
+        return "export-comparison", {
+            "sources": fact.sources,
+            "exports": [None if each is None else asdict(each) for each in fact.exports],
+            "kept": fact.kept,
+            "comparison": _comparison(fact.comparison),
+        }
+    from inspector.facts.restored import Restored
+
+    return "restored" if isinstance(fact, Restored) else "export", asdict(fact)
 
 
 def _inspection(fact: Inspection) -> dict[str, Any]:

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from inspector.facts.comparison import Comparison
-    from inspector.facts.export import Export
+    from inspector.facts.export import Export, ExportComparison
     from inspector.facts.inspection import Inspection
     from inspector.facts.reconciliation import Explanation, Reconciliation
+    from inspector.facts.restored import Restored
     from inspector.facts.table import Table
 
-Fact: TypeAlias = "Inspection | Comparison | Export | Table | Reconciliation | Explanation"
+Fact: TypeAlias = (
+    "Inspection | Comparison | Export | Table | Reconciliation | Explanation | ExportComparison "
+    "| Restored"
+)
 
 FORMATS = ("text", "json", "csv", "markdown")
 """The last two are for tables alone."""
@@ -81,7 +85,18 @@ def _to_text(fact: Fact, width: int, color: bool) -> str:
 
         write_comparison(fact, page)
         return page.text()
-    from inspector.report.text_export import write_export
+    from inspector.facts.export import Export
 
-    write_export(fact, page)
+    if isinstance(fact, Export):
+        from inspector.report.text_export import write_export
+
+        write_export(fact, page)
+        return page.text()
+    from inspector.facts.restored import Restored
+    from inspector.report.text_pipelines import write_export_comparison, write_restored
+
+    if isinstance(fact, Restored):
+        write_restored(fact, page)
+    else:
+        write_export_comparison(fact, page)
     return page.text()
