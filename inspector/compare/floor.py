@@ -95,6 +95,7 @@ def measure(
     for other in others:
         for at, fed in enumerate(batches):
             add(at, other.run(fed))
+        del other  # before the next is made
     for at, fed in enumerate(batches):
         for _ in range(DRAWS):
             add(at, optimised.run(moved_by_an_ulp(fed, rng)))
