@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,12 @@ def export_any(
     inspector.errors.InspectorError
         As both exports do.
     """
+    asked = _Asked(weights=weights, input_shape=input_shape, unsafe=unsafe, progress=progress)
     suffix = Path(source).suffix.lower()
     if suffix in KERAS_FILES or (Path(source) / "saved_model.pb").is_file():
-        return _keras(source, output, weights, input_shape, unsafe, progress)
+        return asked.of_keras(source, output)
     if suffix in TORCH_FILES:
-        return _torch(source, output, weights, input_shape, unsafe, progress)
+        return asked.of_torch(source, output)
     if ":" not in source:
         raise UnreadableError(
             "it is neither an ONNX file nor a source to export from",
@@ -67,45 +69,45 @@ def export_any(
         quiet_tensorflow(),
         sources.opened(spec, _is_model, _KIND) as model,
     ):
-        export = _keras if _is_keras(model) else _torch
-        return export(model, output, weights, input_shape, unsafe, progress)
+        return (asked.of_keras if _is_keras(model) else asked.of_torch)(model, output)
 
 
-def _keras(
-    model: Any,
-    output: str | Path,
-    weights: str | Path | None,
-    input_shape: Any,
-    unsafe: bool,
-    progress: Callable[[str], None] | None,
-) -> Export:
-    from inspector.export import export_keras
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What was asked of an export, whichever framework it comes to."""
 
-    if weights is not None:
-        raise UsageError(
-            "weights of their own are for PyTorch modules", hint="return the Keras model loaded"
+    weights: str | Path | None
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None
+    unsafe: bool
+    progress: Callable[[str], None] | None
+
+    def of_keras(self, model: Any, output: str | Path) -> Export:
+        from inspector.export import export_keras
+
+        if self.weights is not None:
+            raise UsageError(
+                "weights of their own are for PyTorch modules",
+                hint="return the Keras model loaded",
+            )
+        return export_keras(
+            model,
+            output,
+            input_shape=self.input_shape,
+            unsafe=self.unsafe,
+            progress=self.progress,
         )
-    return export_keras(model, output, input_shape=input_shape, unsafe=unsafe, progress=progress)
 
+    def of_torch(self, module: Any, output: str | Path) -> Export:
+        from inspector.export import export_torch
 
-def _torch(
-    module: Any,
-    output: str | Path,
-    weights: str | Path | None,
-    input_shape: Any,
-    unsafe: bool,
-    progress: Callable[[str], None] | None,
-) -> Export:
-    from inspector.export import export_torch
-
-    return export_torch(
-        module,
-        output,
-        weights=weights,
-        input_shape=input_shape,
-        unsafe=unsafe,
-        progress=progress,
-    )
+        return export_torch(
+            module,
+            output,
+            weights=self.weights,
+            input_shape=self.input_shape,
+            unsafe=self.unsafe,
+            progress=self.progress,
+        )
 
 
 def _is_model(each: object) -> bool:

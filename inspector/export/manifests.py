@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from inspector import __version__
 from inspector.compare.run import Array
@@ -69,8 +69,17 @@ def finish(
     inspector.errors.UnreadableError
         The model is not valid ONNX, or the file cannot be written.
     """
+    stored, weights = protos.stored_norms(proto), _weights(proto, described)
+
+    def judged(model: bytes | Path) -> Manifest:
+        found = _verified(model, wanted, norms, stored, weights, destination.name)
+        manifest = _manifest(described, found)
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = KEY, manifest.to_json()
+        return manifest
+
     write = _in_two_files if protos.stored_bytes(proto) > LARGE else _in_one_file
-    manifest, size = write(proto, destination, wanted, norms, described)
+    manifest, size = write(proto, destination, judged)
     return Export(
         path=str(destination),
         size=size,
@@ -83,38 +92,21 @@ def finish(
 LARGE = 1_500_000_000
 """Bytes of weights beyond which they lie in a file of their own; one file can hold 2 GiB."""
 
+_Judge: TypeAlias = Callable[[bytes | Path], Manifest]
+"""Verifies a model and writes what was found into it."""
 
-def _in_one_file(
-    proto: ModelProto,
-    destination: Path,
-    wanted: Reference | None,
-    norms: Sequence[ExpectedNorm],
-    described: Description,
-) -> tuple[Manifest, int]:
-    name = destination.name
-    stored, weights = protos.stored_norms(proto), _weights(proto, described)
-    model = protos.serialise(proto, name=name)
-    manifest = _manifest(described, _verified(model, wanted, norms, stored, weights, name))
-    _add(manifest, proto)
-    data = protos.serialise(proto, name=name)
+
+def _in_one_file(proto: ModelProto, destination: Path, judged: _Judge) -> tuple[Manifest, int]:
+    manifest = judged(protos.serialise(proto, name=destination.name))
+    data = protos.serialise(proto, name=destination.name)
     save(data, destination)
     return manifest, len(data)
 
 
-def _in_two_files(
-    proto: ModelProto,
-    destination: Path,
-    wanted: Reference | None,
-    norms: Sequence[ExpectedNorm],
-    described: Description,
-) -> tuple[Manifest, int]:
-    name = destination.name
-    stored, weights = protos.stored_norms(proto), _weights(proto, described)
+def _in_two_files(proto: ModelProto, destination: Path, judged: _Judge) -> tuple[Manifest, int]:
     with prepared(proto, destination) as made:
-        protos.check(made.path, name=name)
-        found = _verified(made.path, wanted, norms, stored, weights, name)
-        manifest = _manifest(described, found)
-        _add(manifest, proto)
+        protos.check(made.path, name=destination.name)
+        manifest = judged(made.path)
         size = made.rewrite(proto)
         made.place()
     return manifest, size
@@ -132,11 +124,6 @@ def _verified(
         check_norms(norms, stored, name=name)
         return None
     return verify(model, wanted, norms, stored, weights, name=name)
-
-
-def _add(manifest: Manifest, proto: ModelProto) -> None:
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = KEY, manifest.to_json()
 
 
 def _weights(proto: ModelProto, described: Description) -> dict[str, Array]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from inspector.errors import UnreadableError
-from inspector.write.save import check_destination
+from inspector.write.save import beside, explained
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -38,7 +36,8 @@ class Prepared:
 
     def rewrite(self, proto: ModelProto) -> int:
         """Write the model again, whose tensors have not changed; its size and that of the data."""
-        self.path.write_bytes(proto.SerializeToString(deterministic=True))
+        with explained(self._destination):
+            self.path.write_bytes(proto.SerializeToString(deterministic=True))
         return self.path.stat().st_size + self.path.with_name(self._data.name).stat().st_size
 
     def place(self) -> None:
@@ -46,13 +45,15 @@ class Prepared:
 
         Whoever reads meanwhile sees the model that was there, with its own data, or the new one.
         """
-        if self._destination.exists():
-            shutil.copymode(self._destination, self.path)
-        for file in (self.path.with_name(self._data.name), self.path):
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        os.replace(self.path.with_name(self._data.name), self._data)
-        os.replace(self.path, self._destination)
+        data = self.path.with_name(self._data.name)
+        with explained(self._destination):
+            if self._destination.exists():
+                shutil.copymode(self._destination, self.path)
+            for file in (data, self.path):
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            os.replace(data, self._data)
+            os.replace(self.path, self._destination)
 
 
 @contextmanager
@@ -70,21 +71,14 @@ def prepared(proto: ModelProto, destination: str | Path) -> Iterator[Prepared]:
     inspector.errors.UnreadableError
         The file system refuses: no space, no permission.
     """
-    check_destination(destination)
-    target = Path(os.path.realpath(destination))
-    folder = target.with_name(f".{target.name[:64]}.{secrets.token_hex(6)}.part")
+    target, folder = beside(destination)
     try:
-        folder.mkdir()
-        try:
-            yield _written(proto, folder, target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise UnreadableError(
-            f"the output cannot be written ({error.strerror or error})",
-            where=str(destination),
-            hint="nothing was changed",
-        ) from error
+        with explained(destination):
+            folder.mkdir()
+            made = _written(proto, folder, target)
+        yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _written(proto: ModelProto, folder: Path, target: Path) -> Prepared:

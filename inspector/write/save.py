@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from inspector.errors import UnreadableError, UsageError
@@ -48,10 +50,8 @@ def save(data: bytes, path: str | Path) -> None:
     inspector.errors.UnreadableError
         The file system refuses: no space, no permission.
     """
-    check_destination(path)
-    target = Path(os.path.realpath(path))
-    part = target.with_name(f".{target.name[:64]}.{secrets.token_hex(6)}.part")
-    try:
+    target, part = beside(path)
+    with explained(path):
         try:
             _write(data, part)
             if target.exists():
@@ -59,6 +59,32 @@ def save(data: bytes, path: str | Path) -> None:
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
+
+
+def beside(path: str | Path) -> tuple[Path, Path]:
+    """Where a path leads, and a name of its own beside it for what is not finished.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        See `check_destination`.
+    """
+    check_destination(path)
+    target = Path(os.path.realpath(path))
+    return target, target.with_name(f".{target.name[:64]}.{secrets.token_hex(6)}.part")
+
+
+@contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line about `path`.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        It refuses: no space, no permission.
+    """
+    try:
+        yield
     except OSError as error:
         raise UnreadableError(
             f"the output cannot be written ({error.strerror or error})",
