@@ -96,8 +96,10 @@ class _QuietFinder(importlib.abc.MetaPathFinder):
             run = spec.loader.exec_module
 
             def silently(module: ModuleType) -> None:
-                with silent_stderr():
+                with environment(TF_CPP_MIN_LOG_LEVEL="3"), silent_stderr():
                     run(module)
+                    # Its first operation is when it reads the level, once and for all.
+                    module.constant(0.0)
 
             spec.loader.exec_module = silently  # type: ignore[method-assign]  # of this spec's own loader
         return spec

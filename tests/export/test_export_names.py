@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,10 @@ g (float[2, 2] x) => (float[2, 2] y)
 class Variable:
     def __init__(self, path: str, values: Any) -> None:
         self.path, self.name = path, path
-        self.value = SimpleNamespace(numpy=lambda: np.asarray(values, np.float32))
+        self._values = np.asarray(values, np.float32)
+
+    def numpy(self) -> Any:
+        return self._values
 
 
 def captured() -> dict[str, Any]:
@@ -45,7 +47,7 @@ def model() -> Any:
 
 
 def test_equal_values_go_to_the_nearest_scope() -> None:
-    tied = naming.tie(model(), captured())
+    tied = naming.tie(model(), captured(), Variable.numpy)
     assert {name: each.path for name, each in tied.items()} == {
         "net/a/Squeeze__5": "a/bias",
         "net/b/Squeeze__4": "b/bias",
@@ -56,7 +58,7 @@ def test_equal_values_go_to_the_nearest_scope() -> None:
 
 def test_a_variable_stored_twice_is_stored_once_and_equal_variables_stay_two() -> None:
     proto = model()
-    tied = naming.tie(proto, captured())
+    tied = naming.tie(proto, captured(), Variable.numpy)
     naming.merge_copies(proto, tied)
     assert len(protos.initializers(proto)) == 3
     assert len(tied) == 3
@@ -67,7 +69,7 @@ def test_a_variable_stored_twice_is_stored_once_and_equal_variables_stay_two() -
 
 def test_two_layouts_of_one_variable_stay_two() -> None:
     proto = onnx.parser.parse_model(TEXT.replace("k__7 = {1, 3, 2, 4}", "k__7 = {1, 2, 3, 4}"))
-    tied = naming.tie(proto, captured())
+    tied = naming.tie(proto, captured(), Variable.numpy)
     naming.merge_copies(proto, tied)
     assert len(protos.initializers(proto)) == 4
     naming.rename(proto, {old: each.path for old, each in tied.items()})
