@@ -146,11 +146,11 @@ class _Judge:
             again=() if source is not None else shared.again,
             layers=shared.layers,
             copy_of=copy_of if use.role is Role.CONSTANT else "",
-            padding=self._padding(tensor, sites, use),
+            padding=self._padding(tensor, sites, use) if self._of_keras else 0,
         )
 
     def _padding(self, tensor: Tensor, sites: Sequence[Site], use: Use) -> int:
-        if use.role is not Role.LEARNED or not self._of_keras or not sites:
+        if use.role is not Role.LEARNED or not sites:
             return 0
         return padding(tensor, sites[0], self._model)
 

@@ -54,6 +54,7 @@ class Uses:
         self._producers = wiring.producers
         self._outputs = frozenset(outputs)
         self._functions = functions
+        self._any_functions = bool(functions)
 
     def of(
         self,
@@ -73,7 +74,7 @@ class Uses:
             Arguments of functions that this tensor was followed into: none is entered twice.
         """
         users = self._users.get(value, ())
-        if len(users) == 1 and value not in self._outputs and not self._functions:
+        if len(users) == 1 and value not in self._outputs and not self._any_functions:
             # Most tensors by far have one use, and that says it all.
             node, position = users[0]
             numbers = as_numbers or tensor.is_float
@@ -118,7 +119,7 @@ class Uses:
         # What an operator's other input is tells a bias from a constant, and only an Add has one.
         behind = self._behind(node, position) if node.op_type == "Add" else None
         use = use_of(node, position, tensor, behind=behind, as_numbers=as_numbers)
-        if use.role is Role.UNKNOWN and self._is_slope(node, position):
+        if node.op_type == "Mul" and self._is_slope(node, position):
             return Use(role=Role.LEARNED, why="the slopes of a PReLU, written out")
         if behind is None or use.role is not Role.LEARNED or tensor.elements != 1:
             return use
@@ -141,7 +142,7 @@ class Uses:
 
     def _is_slope(self, node: Node, position: int) -> bool:
         """Whether a Mul is that of ``relu(x) + slope · relu(-x)``, as Keras writes a PReLU."""
-        gate = self._producers.get(node.input(1 - position)) if node.op_type == "Mul" else None
+        gate = self._producers.get(node.input(1 - position))
         if gate is None or gate.op_type != "Relu" or not node.outputs:
             return False
         negated = self._producers.get(gate.input(0))
