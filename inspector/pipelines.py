@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from inspector.errors import UsageError
 
 if TYPE_CHECKING:
+    from inspector.compare.run import Array
     from inspector.facts.comparison import Comparison
     from inspector.facts.export import Export, ExportComparison
     from inspector.facts.restored import Restored
@@ -26,6 +27,7 @@ class Side:
     source: str
     weights: str | Path | None = None
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+    example: str | Path | None = None
     unsafe: bool = False
 
     @property
@@ -149,7 +151,8 @@ def restore_file(
     with _folder(None) as folder:
         kept = side.source
         if not side.is_onnx:
-            kept = _exported(side, folder / "kept.onnx", "the source", say).path
+            likely = _inputs_of(stock)
+            kept = _exported(side, folder / _named(side.source), "source", say, likely).path
         return restore(Path(stock), Path(kept), Path(output), progress=say)
 
 
@@ -157,7 +160,39 @@ def _silently(_: str) -> None:
     """Without `progress` nothing is said."""
 
 
-def _exported(side: Side, path: Path, which: str, say: Callable[[str], None]) -> Export:
+def _inputs_of(stock: str | Path) -> tuple[Array, ...]:
+    """Inputs as a model declares them: what the model that it was exported from takes, too."""
+    import numpy as np
+
+    from inspector.read.open import open_model
+
+    model = open_model(Path(stock))
+    rng = np.random.default_rng(0)
+    made = []
+    for value in model.graph.inputs:
+        if value.name in model.graph.initializers:
+            continue
+        try:
+            dtype = np.dtype(value.dtype or "float32")
+        except TypeError:  # a string, or what numpy has no type for
+            return ()
+        dims = [each if isinstance(each, int) else _FREE for each in value.dims or ()]
+        drawn = rng.standard_normal(dims) if dtype.kind == "f" else np.zeros(dims)
+        made.append(np.asarray(drawn).astype(dtype))
+    return tuple(made)
+
+
+_FREE = 2
+"""A length for what a model has free: the batch, most often."""
+
+
+def _exported(
+    side: Side,
+    path: Path,
+    which: str,
+    say: Callable[[str], None],
+    likely: Sequence[Array] | None = None,
+) -> Export:
     from inspector.export.anything import export_any
 
     return export_any(
@@ -165,6 +200,8 @@ def _exported(side: Side, path: Path, which: str, say: Callable[[str], None]) ->
         path,
         weights=side.weights,
         input_shape=side.input_shape,
+        example=side.example,
+        likely=likely,
         unsafe=side.unsafe,
         progress=lambda stage: say(f"{which}: {stage}"),
     )

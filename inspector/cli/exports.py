@@ -47,6 +47,15 @@ OpsetOption = Annotated[
     int | None,
     typer.Option("--opset", help="ONNX operator set; 18 where left out."),
 ]
+ExampleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--example",
+        metavar="FILE",
+        help="Example inputs: an .npz of forward's arguments, or one .npy. Without it and "
+        "--input-shape, the module's example_input_array serves.",
+    ),
+]
 InputShapeOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -165,15 +174,7 @@ def export_torch(
         ),
     ] = None,
     input_shape: InputShapeOption = None,
-    example: Annotated[
-        str | None,
-        typer.Option(
-            "--example",
-            metavar="FILE",
-            help="Example inputs: an .npz of forward's arguments, or one .npy. Without it and "
-            "--input-shape, the module's example_input_array serves.",
-        ),
-    ] = None,
+    example: ExampleOption = None,
     dynamic: DynamicOption = None,
     opset: OpsetOption = None,
     unsafe: UnsafeOption = False,
@@ -282,22 +283,30 @@ def restore(
         typer.Option("--weights", metavar="FILE", help="A state dict for a PyTorch source."),
     ] = None,
     input_shape: InputShapeOption = None,
+    example: ExampleOption = None,
     unsafe: UnsafeOption = False,
     debug: DebugOption = False,
     format: FormatOption = Format.text,
 ) -> None:
     """Put native BatchNorms back into a stock export, with the framework's own tensors.
 
-    Exits with 1 where some could not be restored; each is named with the reason.
+    Exits with 1 where some could not be restored, each named with the reason, or where the file is
+    not the source's function in another layer, which restoring does not change.
     """
     from inspector.pipelines import Side, restore_file
 
     collect_cycles()
-    side = Side(source=source, weights=weights, input_shape=_shapes(input_shape), unsafe=unsafe)
+    side = Side(
+        source=source,
+        weights=weights,
+        input_shape=_shapes(input_shape),
+        example=example,
+        unsafe=unsafe,
+    )
     with progress() as stage:
         fact = restore_file(stock, side, output, progress=stage)
     _show(fact, format)
-    if not fact.complete:
+    if not fact.complete or (fact.with_reference is not None and not fact.with_reference.within):
         raise typer.Exit(ExitCode.FINDINGS)
 
 

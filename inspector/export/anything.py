@@ -13,6 +13,7 @@ from inspector.export import source as sources
 from inspector.export.quiet import environment, quiet_tensorflow
 
 if TYPE_CHECKING:
+    from inspector.compare.run import Array
     from inspector.facts.export import Export
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")
@@ -26,6 +27,8 @@ def export_any(
     *,
     weights: str | Path | None = None,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    example: str | Path | None = None,
+    likely: Sequence[Array] | None = None,
     unsafe: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Export:
@@ -39,7 +42,9 @@ def export_any(
         TorchScript file.
     weights
         A state dict for a PyTorch module.
-    input_shape, unsafe, progress
+    likely
+        Inputs for a PyTorch module that has none of its own and is given none.
+    input_shape, example, unsafe, progress
         As `inspector.export.export_keras` and `inspector.export.export_torch` take them.
 
     Raises
@@ -49,7 +54,14 @@ def export_any(
     inspector.errors.InspectorError
         As both exports do.
     """
-    asked = _Asked(weights=weights, input_shape=input_shape, unsafe=unsafe, progress=progress)
+    asked = _Asked(
+        weights=weights,
+        input_shape=input_shape,
+        example=example,
+        likely=likely,
+        unsafe=unsafe,
+        progress=progress,
+    )
     suffix = Path(source).suffix.lower()
     if suffix in KERAS_FILES or (Path(source) / "saved_model.pb").is_file():
         return asked.of_keras(source, output)
@@ -78,6 +90,8 @@ class _Asked:
 
     weights: str | Path | None
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None
+    example: str | Path | None
+    likely: Sequence[Array] | None
     unsafe: bool
     progress: Callable[[str], None] | None
 
@@ -100,11 +114,17 @@ class _Asked:
     def of_torch(self, module: Any, output: str | Path) -> Export:
         from inspector.export import export_torch
 
+        example: Any = self.example
+        if example is None and self.input_shape is None and self.likely:
+            own = getattr(module, "example_input_array", None)
+            if own is None and _is_torch(module):
+                example = tuple(self.likely)
         return export_torch(
             module,
             output,
             weights=self.weights,
             input_shape=self.input_shape,
+            example=example,
             unsafe=self.unsafe,
             progress=self.progress,
         )

@@ -7,9 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from inspector.errors import ExportDisagreesError, InspectorError, RunError, UsageError
+from inspector.errors import (
+    ExportDisagreesError,
+    InspectorError,
+    RunError,
+    UnreadableError,
+    UsageError,
+)
 from inspector.export import source, torch_files, torch_trace
 from inspector.export import torch_inputs as inputs
 from inspector.export.extras import require
@@ -205,7 +211,8 @@ def _export(made: Subject, request: _Request) -> Export:
         request.say("running the module in PyTorch")
         # Once before all else: lazy layers learn their shapes, a failing forward() shows here.
         with explained(made.name, RUNNING), _counting(made):
-            made.call(*example.args, **example.kwargs)
+            given = made.call(*example.args, **example.kwargs)
+        _refuse_what_is_no_tensor(given, made.name)
         if request.dynamic is not None or made.axes_are_given:
             return _attempt(made, example, axes, request)
         try:
@@ -224,6 +231,22 @@ def _refuse_without_values(made: Subject) -> None:
                 f"{name!r} has no values (it lies on the meta device)",
                 where=made.name,
                 hint="give --weights, or fill the module before it is exported",
+            )
+
+
+def _refuse_what_is_no_tensor(given: Any, name: str) -> None:
+    """Say so where a forward pass gives something that ONNX has no outputs for."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    for each in pytree.tree_leaves(given):
+        if each is not None and not isinstance(each, torch.Tensor):
+            raise UnreadableError(
+                f"forward() gives a {type(each).__name__} among its outputs, and ONNX has tensors "
+                "alone",
+                where=name,
+                hint="export a module that returns tensors, in tuples, lists or dicts; nothing was "
+                "written",
             )
 
 

@@ -149,8 +149,29 @@ def inlined_functions() -> Iterator[None]:
             return args[0] if args else lambda plain: plain
         return function(*args, jit_compile=jit_compile, **options)
 
-    with EXCLUSIVE, replaced(tf, "function", _own(traced, function)):
+    from keras.src.backend.tensorflow import numpy
+
+    signbit = numpy.signbit
+    with (
+        EXCLUSIVE,
+        replaced(tf, "function", _own(traced, function)),
+        replaced(numpy, "signbit", _own(_signbit(signbit), signbit)),
+    ):
         yield
+
+
+def _signbit(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras' `signbit`, which `argmax` asks, without the Bitcast that ONNX has only since 26."""
+    import tensorflow as tf
+
+    @wraps(plain)
+    def signbit(x: Any) -> Any:
+        if not x.dtype.is_floating:
+            return plain(x)
+        negative_zero = tf.logical_and(tf.equal(x, 0), tf.math.divide(tf.ones_like(x), x) < 0)
+        return tf.logical_or(x < 0, negative_zero)
+
+    return signbit
 
 
 def _own(patch: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:

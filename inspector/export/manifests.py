@@ -85,8 +85,19 @@ def finish(
         size=size,
         opset=opset,
         manifest=manifest,
-        notes=described.notes,
+        notes=(*described.notes, *_unverified(proto, wanted)),
     )
+
+
+def _unverified(proto: ModelProto, wanted: Reference | None) -> list[str]:
+    """What the user should know of outputs that nothing can be said of."""
+    names = [each.name for each in proto.graph.output]
+    return [
+        f"output {names[at]!r} is random: the framework gives another each time, so it was not "
+        "compared"
+        for at in sorted(wanted.random if wanted is not None else ())
+        if at < len(names)
+    ]
 
 
 LARGE = 1_500_000_000

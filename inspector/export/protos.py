@@ -93,6 +93,18 @@ def rename_values(model: ModelProto, names: Mapping[str, str]) -> None:
                 node.output[position] = names.get(name, name)
 
 
+def make_outputs_distinct(model: ModelProto) -> None:
+    """Give an output that is given out again a name of its own: ONNX knows values by name."""
+    taken = value_names(model)
+    seen: set[str] = set()
+    for each in model.graph.output:
+        if each.name in seen:
+            name = unique(each.name, taken)
+            model.graph.node.add(op_type="Identity", name=name, input=[each.name], output=[name])
+            each.name = name
+        seen.add(each.name)
+
+
 def unique(wanted: str, taken: set[str]) -> str:
     """`wanted`, or the first of `wanted_1`, `wanted_2`, … that is free; it is then taken."""
     name, number = wanted, 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from inspector.export import protos
 from inspector.export.manifests import Description
-from inspector.export.torch_held import Held, Norm
+from inspector.export.torch_held import Held, Norm, array
 from inspector.export.torch_trace import drop_traces
 from inspector.export.verify import ExpectedNorm
 from inspector.facts.count import Role
@@ -31,7 +31,8 @@ def describe(
     _rename_shared(held, proto)
     _drop_synthetic_biases(proto, {name for name, _ in held.named()})
     used = {norm.path: _used(norm, held, proto) for norm in held.norms}
-    norms, sources = _norms(held, proto, used)
+    dead = _dead(held, proto, used)
+    norms, sources = _norms(held, proto, {**used, **dead})
     parameters = dict(held.once(held.parameters)).values()
     buffers = dict(held.once(held.buffers))
     description = Description(
@@ -46,7 +47,7 @@ def describe(
             other=sum(e.numel() for name, e in buffers.items() if not _counts_steps(name)),
             frozen=sum(each.numel() for each in parameters if not each.requires_grad),
         ),
-        notes=(*notes, *held.remarks, *_remarks(held, used)),
+        notes=(*notes, *held.remarks, *_remarks(held, used), *_remarks_on_dead(dead)),
     )
     return description, norms
 
@@ -132,6 +133,50 @@ def _used(norm: Norm, held: Held, proto: ModelProto) -> int:
     stored = protos.initializers(proto)
     means = {name for name, each in held.buffers if held.key(each) == held.key(norm.mean)}
     return max(norm.calls, int(bool(means & stored.keys())))
+
+
+def _dead(held: Held, proto: ModelProto, used: dict[str, int]) -> dict[str, int]:
+    """Nodes that are left of layers which are called more often than they reach an output.
+
+    An exporter takes away what no output depends on. That it is so, and not that a layer was folded
+    into another, is told by the tensors: nothing else reads the layer's, and all that are stored
+    have the module's own values.
+    """
+    readers: dict[str, list[NodeProto]] = {}
+    for node in protos.nodes(proto):
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = {}
+    for norm in held.norms:
+        if norm.mean is None or norm.is_instance or not used[norm.path]:
+            continue
+        nodes = _nodes_of(norm, held, proto)
+        own = [e for e in (norm.weight, norm.bias, norm.mean, norm.var) if e is not None]
+        keys = {held.key(each) for each in own}
+        names = [name for name, each in held.named() if held.key(each) in keys]
+        reading = [node for name in names for node in readers.get(name, ())]
+        if len(nodes) < used[norm.path] and all(any(n is e for e in nodes) for n in reading):
+            found[norm.path] = len(nodes)
+    return found if found and _as_stored(held, proto) else {}
+
+
+def _as_stored(held: Held, proto: ModelProto) -> bool:
+    """Whether every tensor of the source that the file holds has its values, bit for bit."""
+    stored = protos.initializers(proto)
+    return all(
+        protos.array(stored[name]).tobytes() == array(each).tobytes()
+        for name, each in held.once(held.named())
+        if name in stored
+    )
+
+
+def _remarks_on_dead(dead: dict[str, int]) -> list[str]:
+    return [
+        f"BatchNorm {path!r} is called more often than it reaches an output: {left} in the file"
+        if left
+        else f"BatchNorm {path!r} is computed and reaches no output: it is not in the file"
+        for path, left in dead.items()
+    ]
 
 
 def _nodes_of(norm: Norm, held: Held, proto: ModelProto) -> list[NodeProto]:

@@ -12,6 +12,7 @@ import numpy as np
 from inspector.compare.run import Array
 from inspector.errors import UnreadableError
 from inspector.export.feeds import Feeds, Input
+from inspector.export.protos import make_outputs_distinct
 from inspector.export.torch_held import array
 from inspector.export.torch_inputs import Axes, Example
 from inspector.facts.notes import KIND
@@ -74,6 +75,7 @@ def _convert(source: Any, opset: int, **given: Any) -> ModelProto:
     optimizer.remove_unused_nodes(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     proto: ModelProto = onnx_ir.serde.serialize_model(model)
+    make_outputs_distinct(proto)
     return proto
 
 

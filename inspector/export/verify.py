@@ -26,13 +26,15 @@ class Reference:
     """What the framework itself gives, batch by batch; outputs in the framework's order.
 
     `deviations` are how far each element of each output moves in the framework when the inputs
-    move by one unit in the last place: its own rounding.
+    move by one unit in the last place: its own rounding. `random` are the positions of outputs that
+    differ from run to run on the same inputs: nothing can be said of those.
     """
 
     sizes: tuple[int, ...]
     batches: tuple[Feeds, ...]
     outputs: tuple[tuple[Array, ...], ...]
     deviations: tuple[tuple[Array, ...], ...]
+    random: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +65,64 @@ def reference(run: Callable[[Feeds], Sequence[Array]], inputs: Sequence[feed.Inp
     """Run the framework's model on seeded inputs.
 
     Normal inputs come first; where they give NaN or infinity (a model that takes a logarithm),
-    inputs between 0 and 1 are tried.
+    inputs between 0 and 1 are tried. Infinities that both give, as masks do, can be compared.
 
     Raises
     ------
     inspector.errors.ExportDisagreesError
-        The outputs are not finite on either: nothing could be compared.
+        There is NaN on either, or nothing but infinities, or every output is random: nothing could
+        be compared.
     """
     sizes = feed.batch_sizes(inputs)
+    tried = []
     for positive in (False, True):
-        batches, outputs = _run(run, inputs, sizes, positive)
-        if all(_finite(values) for batch in outputs for values in batch):
-            return Reference(
-                sizes=sizes,
-                batches=batches,
-                outputs=outputs,
-                deviations=_deviations(run, batches, outputs),
-            )
-    raise ExportDisagreesError(
-        "the framework's own outputs are NaN or infinite on random inputs",
-        hint="look at the weights; nothing was written",
+        tried.append(_run(run, inputs, sizes, positive))
+        if all(_finite(values) for batch in tried[-1][1] for values in batch):
+            tried = tried[-1:]
+            break
+    told = (each for each in tried if all(_comparable(v) for batch in each[1] for v in batch))
+    batches, outputs = next(told, ((), ()))
+    if not batches:
+        raise ExportDisagreesError(
+            "the framework's own outputs are NaN or infinite on random inputs",
+            hint="look at the weights, or export with --no-verify if that is meant; nothing was "
+            "written",
+        )
+    random = _random(run(batches[0]), outputs[0])
+    if outputs[0] and len(random) == len(outputs[0]):
+        raise ExportDisagreesError(
+            "its outputs are random: the same inputs give others each time, and nothing can be "
+            "compared",
+            hint="take sampling and dropout out of inference, or export with --no-verify; nothing "
+            "was written",
+        )
+    return Reference(
+        sizes=sizes,
+        batches=batches,
+        outputs=outputs,
+        deviations=_deviations(run, batches, outputs),
+        random=random,
     )
+
+
+_RANDOM = 1e-3
+"""The share of an output's size by which two runs on the same inputs differ at most, if it is not
+random: threads may sum in another order."""
+
+
+def _random(again: Sequence[Array], outputs: Sequence[Array]) -> frozenset[int]:
+    """Positions of the outputs that another run on the same inputs gives otherwise."""
+    found = set()
+    for position, (one, other) in enumerate(zip(outputs, again, strict=True)):
+        if one.shape != other.shape:
+            found.add(position)
+        elif one.dtype.kind == "f" and one.size:
+            finite = np.isfinite(one) & np.isfinite(other)
+            apart = np.where(finite, np.abs(one - np.where(finite, other, one)), 0.0)
+            size = float(np.abs(np.where(finite, one, 0.0)).max())
+            if float(apart.max()) > _RANDOM * size:
+                found.add(position)
+    return frozenset(found)
 
 
 _Run = Callable[[Feeds], Sequence[Array]]
@@ -125,6 +164,13 @@ def _moved(values: Array, other: Array) -> Array:
     if values.dtype.kind != "f" or values.shape != other.shape:
         return np.zeros(values.shape)
     return distances(values, other)
+
+
+def _comparable(values: Array) -> bool:
+    """Whether some of it is finite and nothing is NaN: infinities can be compared."""
+    if values.dtype.kind != "f" or not values.size:
+        return True
+    return bool(np.isfinite(values).any()) and not bool(np.isnan(values).any())
 
 
 def _finite(values: Array) -> bool:
@@ -180,6 +226,7 @@ def verify(
     judged = [
         _judge(output, i, wanted, [batch[output] for batch in results], measured[output], name)
         for i, output in enumerate(results[0])
+        if i not in wanted.random
     ]
     if not judged:
         raise UnreadableError("the model has no outputs", where=name)
@@ -254,6 +301,14 @@ def _judge(
     expected = [batch[index] for batch in wanted.outputs]
     _check_shapes(output, expected, got, name)
     framework = [batch[index] for batch in wanted.deviations]
+    masks = [_infinite_alike(*each) for each in zip(expected, got, strict=True)]
+    expected, got, framework, moved = (
+        [
+            np.where(mask, np.zeros((), each.dtype), each) if mask.any() else each
+            for mask, each in zip(masks, some, strict=True)
+        ]
+        for some in (expected, got, framework, moved)
+    )
     allowed = floors.allowance(expected, got, framework, moved)
     shares = []
     for left, right, bound in zip(expected, got, allowed.bounds, strict=True):
@@ -272,6 +327,13 @@ def _judge(
         tolerance=float(bounds.flat[int(apart.argmax())]) if apart.size and top else allowed.whole,
         share=max(each[1] for each in shares),
     )
+
+
+def _infinite_alike(left: Array, right: Array) -> Array:
+    """Where both are the same infinity: a mask's, which is no difference."""
+    if left.dtype.kind != "f" or right.dtype.kind != "f":
+        return np.zeros(left.shape, bool)
+    return np.asarray(np.isinf(left) & (left == right))
 
 
 def _distances(left: Array, right: Array) -> Array:
@@ -294,9 +356,19 @@ def _check_shapes(output: str, expected: Sequence[Array], got: Sequence[Array], 
 def _disagrees(
     output: str, apart: Array, bounds: Array, right: Array, name: str
 ) -> ExportDisagreesError:
+    if right.dtype.kind in "iu":
+        some = int((apart > 0).sum())
+        return ExportDisagreesError(
+            f"{some} of {apart.size} integers of output {output!r} differ from the framework's",
+            where=name,
+            hint="indices of equal values have no order of their own: if that is it, --no-verify "
+            "exports it; nothing was written",
+        )
     bad = int((~np.isfinite(right.astype(np.float64))).sum()) if right.dtype.kind == "f" else 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        at = np.unravel_index(int(np.argmax(apart / bounds)), apart.shape)
+        # An element that is equal takes no share, be its bound 0.
+        shares = np.where(apart > 0.0, apart / bounds, 0.0)
+        at = np.unravel_index(int(np.argmax(shares)), apart.shape)
     found = (
         f"{bad} elements of output {output!r} are NaN or infinite in ONNX Runtime"
         if bad

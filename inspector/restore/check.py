@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +124,19 @@ def _measured(
 ) -> Measured:
     models = _prepared(left), _prepared(right)
     layouts = find_layouts(models[0]), find_layouts(models[1])
+    outputs = pair_outputs(*models, layouts)
+    if same_inputs:
+        # Transposes around a node that was put back tell of other axes than the outputs have.
+        outputs = tuple(
+            replace(each, permutations=(tuple(range(len(each.left.dims))),))
+            if each.left.dims is not None
+            else each
+            for each in outputs
+        )
     return run_both(
         models,
         pair_inputs(*models, layouts, "same" if same_inputs else None),
-        pair_outputs(*models, layouts),
+        outputs,
         sources=(runnable(models[0]), runnable(models[1])),
         seed=SEED,
         asked=None,

@@ -311,3 +311,16 @@ def test_an_opset_that_the_runtime_refuses(
     assert made.notes == ("opset 17 is used: the runtime has no such kernel",)
     with pytest.raises(RunError, match="no such kernel"):
         export_keras(images(), tmp_path / "x.onnx", opset=18)
+
+
+def test_argmax_asks_for_no_bits(tmp_path: Path) -> None:
+    """Keras asks for the sign of a zero by a Bitcast, which tf2onnx has no words for."""
+    import keras
+
+    entry = keras.Input((6, 6, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(entry))
+    flat = keras.layers.Flatten()(x)
+    outputs = [keras.ops.argmax(flat, axis=-1), keras.ops.argmin(x), keras.ops.signbit(x)]
+    made = export_keras(keras.Model(entry, outputs), tmp_path / "x.onnx")
+    assert made.manifest.verification is not None
+    assert len(made.manifest.batchnorms) == 1

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from inspector.errors import ExportDisagreesError, RunError, UnreadableError, UsageError
 from inspector.export import export_torch
@@ -428,3 +430,88 @@ def test_progress_is_told_and_nothing_is_printed(
         "verifying with ONNX Runtime",
     ]
     assert tuple(capfd.readouterr()) == ("", "")
+
+
+class Dead(nn.Module):
+    """A BatchNorm of which nothing reaches the output, and one of which one call of two does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.kept = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.dead, self.twice = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x: Any) -> Any:
+        y = self.conv(x)
+        self.dead(y)
+        self.twice(y.relu())
+        return self.twice(self.kept(y))
+
+
+def test_what_reaches_no_output_is_left_out_and_said(tmp_path: Path) -> None:
+    module = Dead()
+    for each in module.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            nn.init.uniform_(each.running_mean)
+    made = export_torch(module, tmp_path / "x.onnx", input_shape=(1, 3, 8, 8))
+    assert sorted(each.source for each in made.manifest.batchnorms) == ["kept", "twice"]
+    assert any("'dead' is computed and reaches no output" in each for each in made.notes)
+    assert any("'twice' is called more often" in each for each in made.notes)
+
+
+def test_a_folded_layer_is_not_taken_for_a_dead_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an exporter would leave it that folds: the layer's tensors gone, the Conv's changed."""
+    from inspector.export import torch_trace
+
+    convert = torch_trace.convert_module
+
+    def folding(*given: Any) -> Any:
+        proto = convert(*given)
+        (node,) = [each for each in proto.graph.node if each.op_type == "BatchNormalization"]
+        for each in proto.graph.node:
+            for position, name in enumerate(each.input):
+                if name == node.output[0]:
+                    each.input[position] = node.input[0]
+        for each in proto.graph.output:
+            if each.name == node.output[0]:
+                each.name = node.input[0]
+        proto.graph.node.remove(node)
+        for each in proto.graph.initializer:
+            if each.name == "0.weight":
+                values = numpy_helper.to_array(each) * np.float32(1.5)
+                each.CopyFrom(numpy_helper.from_array(values, each.name))
+        return proto
+
+    monkeypatch.setattr(torch_trace, "convert_module", folding)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(ExportDisagreesError, match="did not stay a BatchNormalization node"):
+        export_torch(module, tmp_path / "x.onnx", input_shape=(1, 3, 8, 8))
+
+
+class Twice(nn.Module):
+    """One tensor under several names, as heads for a loss and for users have it."""
+
+    def forward(self, x: Any) -> Any:
+        y = x.relu()
+        return {"out": y, "logits": y, "more": y.contiguous()}
+
+
+def test_an_output_that_is_given_out_again(tmp_path: Path, run: Any) -> None:
+    made = export_torch(Twice(), tmp_path / "x.onnx", input_shape=(1, 3))
+    x = np.float32([[1, -2, 3]])
+    name = onnx.load(made.path).graph.input[0].name
+    outputs = run(made.path, {name: x})
+    assert len(outputs) == 3
+    for each in outputs:
+        np.testing.assert_array_equal(each, np.maximum(x, 0))
+
+
+class Sized(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.relu(), x.shape[-1]
+
+
+def test_an_output_that_is_no_tensor(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="gives a int among its outputs"):
+        export_torch(Sized(), tmp_path / "x.onnx", input_shape=(1, 3))

@@ -181,3 +181,62 @@ def test_too_large_a_model_is_refused() -> None:
     protos.refuse_too_large(protos.LIMIT, "m")
     with pytest.raises(UnreadableError, match=r"takes 2\.0 GiB, and one ONNX file holds 2 GiB"):
         protos.refuse_too_large(protos.LIMIT + 1, "m")
+
+
+def masked(proto: Any) -> Any:
+    """The same with minus infinity where the input is small, as masks of attention have it."""
+    text = TEXT.replace("[batch, 3] y)", "[batch, 3] z)").replace(
+        "(x, scale, B, mean, var) }",
+        "(x, scale, B, mean, var)\n  n = Less (x, half)\n  z = Where (n, low, y) }",
+    )
+    return onnx.parser.parse_model(
+        text.replace("float[3] var", "float half = {0.5}, float low = {-inf}, float[3] var")
+    )
+
+
+def test_infinities_of_a_mask_are_compared() -> None:
+    def run(batch: Feeds) -> list[Array]:
+        return [np.where(batch["x"] < 0.5, -np.float32(np.inf), framework(batch)[0])]
+
+    assert check(masked(None), run).bitwise == 4
+
+    def other(batch: Feeds) -> list[Array]:
+        return [np.where(batch["x"] < 0.5, np.float32(np.inf), framework(batch)[0])]
+
+    with pytest.raises(ExportDisagreesError, match="NaN or infinite"):
+        check(masked(None), other)
+
+
+def test_an_output_of_infinities_alone_tells_nothing() -> None:
+    with pytest.raises(ExportDisagreesError, match="NaN or infinite on random inputs"):
+        reference(lambda batch: [batch["x"] * np.float32(np.inf)], [INPUT])
+
+
+def test_random_outputs_are_not_compared_and_said() -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(batch: Feeds) -> Array:
+        return rng.standard_normal(batch["x"].shape).astype("f4")
+
+    with pytest.raises(ExportDisagreesError, match="its outputs are random"):
+        reference(lambda batch: [noise(batch)], [INPUT])
+    wanted = reference(lambda batch: [*framework(batch), noise(batch)], [INPUT])
+    assert wanted.random == {1}
+    two = onnx.parser.parse_model(
+        TEXT.replace("=> (float[batch, 3] y)", "=> (float[batch, 3] y, float[batch, 3] r)").replace(
+            "(x, scale, B, mean, var) }", "(x, scale, B, mean, var)\n  r = Neg (x) }"
+        )
+    )
+    found = check(two, lambda batch: [*framework(batch), noise(batch)])
+    assert found.max_abs <= found.tolerance < 1e-4
+
+
+def test_integers_that_differ_are_counted() -> None:
+    ranks = onnx.parser.parse_model("""
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[batch, 3] x) => (int64[batch, 3] y) <int64[1] k = {3}>
+{ v, y = TopK (x, k) }""")
+    with pytest.raises(
+        ExportDisagreesError, match=r"[0-9]+ of [0-9]+ integers of output 'y' differ"
+    ):
+        check(ranks, lambda batch: [np.argsort(batch["x"]).astype("i8")], norms=())
