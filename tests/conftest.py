@@ -22,6 +22,9 @@ GOLDEN = ROOT / "tests" / "golden"
 TEXTS = ROOT / "tests" / "texts"
 
 
+# TensorFlow reads it once, in whichever test of a process imports it first.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 # Tests are to say what changed, not what they drew: HYPOTHESIS_PROFILE=search looks further.
 settings.register_profile("same", derandomize=True)
 settings.register_profile("search", derandomize=False)

@@ -134,5 +134,6 @@ def test_a_keras_file_keeps_tensorflow_quiet_in_any_command(tmp_path: Path) -> N
         text=True,
         check=False,
         cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
     )
     assert (ran.returncode, ran.stderr) == (0, "")
