@@ -21,7 +21,7 @@ from inspector.export.keras_library import NEVER_CALLED, Keras
 from inspector.export.keras_manifest import expected
 from inspector.export.manifests import Description, finish
 from inspector.export.quiet import quiet
-from inspector.export.verify import Reference, reference
+from inspector.export.references import Reference, reference
 from inspector.facts.export import Export
 from inspector.facts.manifest import KEY, Manifest
 

@@ -20,10 +20,11 @@ from inspector.export.keras_manifest import describe
 from inspector.export.keras_subject import subject as subject_of
 from inspector.export.manifests import Description, finish
 from inspector.export.quiet import quiet
+from inspector.export.references import Reference, reference
 from inspector.export.source import described
 from inspector.export.tensorflow_signatures import Request, Signature, signatures
 from inspector.export.tensorflow_subject import Subject
-from inspector.export.verify import ExpectedNorm, Reference, reference
+from inspector.export.verify import ExpectedNorm
 from inspector.facts.export import Export
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from inspector import __version__
 from inspector.compare.run import Array
 from inspector.export import protos
-from inspector.export.verify import ExpectedNorm, Reference, StoredNorm, check_norms, verify
+from inspector.export.references import Reference
+from inspector.export.verify import ExpectedNorm, StoredNorm, check_norms, verify
 from inspector.facts.export import Export
 from inspector.facts.manifest import (
     KEY,

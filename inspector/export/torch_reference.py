@@ -11,8 +11,8 @@ from inspector.errors import InspectorError, UnreadableError
 from inspector.export import feeds as feed
 from inspector.export import torch_trace
 from inspector.export.feeds import Feeds, Input
+from inspector.export.references import Reference, reference
 from inspector.export.torch_inputs import Example
-from inspector.export.verify import Reference, reference
 
 if TYPE_CHECKING:
     from onnx import ModelProto

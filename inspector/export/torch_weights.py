@@ -131,8 +131,7 @@ def _pickled(path: Path, *, unsafe: bool) -> Any:
             hint=f"save its state_dict() instead, or add --unsafe if you trust the file: opening "
             f"{_RUNS_CODE}",
         ) from error
-    # A broken archive, a class that is not there (unsafe), a legacy tar file: no common base.
-    except Exception as error:
+    except Exception as error:  # a broken archive, a missing class, a legacy tar: no common base
         raise _broken(path, error) from error
 
 

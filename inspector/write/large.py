@@ -78,7 +78,7 @@ def prepared(proto: ModelProto, destination: str | Path) -> Iterator[Prepared]:
             made = _written(proto, folder, target)
         yield made
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # what it held is placed, or the error is told
 
 
 def _written(proto: ModelProto, folder: Path, target: Path) -> Prepared:

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 from inspector.compare.run import Fed, Runner
 from inspector.errors import ExportDisagreesError
 from inspector.export import feeds, manifests
-from inspector.export.verify import ExpectedNorm, Reference, reference
+from inspector.export.references import Reference, reference
+from inspector.export.verify import ExpectedNorm
 from inspector.facts.count import Role
 from inspector.facts.export import Export
 from inspector.facts.manifest import FrameworkTotals, Manifest, SourceTensor

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from torch_checks import check_norms, copied, dims, norms_of, ran, same_outputs
 
@@ -12,7 +13,6 @@ from inspector.errors import UnreadableError, UsageError
 from inspector.export import export_torch
 
 torch = pytest.importorskip("torch", reason="this export needs it")
-onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript", reason="this export needs it")
 nn = torch.nn
 

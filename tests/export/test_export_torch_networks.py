@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from torch_checks import all_nodes, check_norms, copied, norms_of, ran, same_outputs
 
 from inspector.export import export_torch
 
 torch = pytest.importorskip("torch", reason="this export needs it")
-onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript", reason="this export needs it")
 nn = torch.nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "count"))

@@ -12,7 +12,8 @@ from inspector.compare.run import Array
 from inspector.errors import ExitCode, ExportDisagreesError, RunError
 from inspector.export import feeds, protos
 from inspector.export.feeds import Feeds
-from inspector.export.verify import ExpectedNorm, Reference, reference, verify
+from inspector.export.references import Reference, reference
+from inspector.export.verify import ExpectedNorm, verify
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>

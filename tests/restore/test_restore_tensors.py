@@ -65,8 +65,8 @@ def assert_tensors(path: Path, truths: Mapping[str, Truth]) -> None:
 
 @pytest.mark.parametrize("exporter", ["dynamo", "TorchScript"])
 def test_torch(exporter: str, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
+    torch = pytest.importorskip("torch", reason="these weights are of it")
+    pytest.importorskip("onnxscript", reason="this export needs it")
     nn = torch.nn
 
     torch.manual_seed(3)
@@ -99,8 +99,8 @@ def test_torch(exporter: str, tmp_path: Path) -> None:
 
 
 def keras_model() -> Any:
-    keras = pytest.importorskip("keras")
-    pytest.importorskip("tf2onnx")
+    keras = pytest.importorskip("keras", reason="these weights are of it")
+    pytest.importorskip("tf2onnx", reason="this export needs it")
     layers = keras.layers
 
     image = x = keras.Input((9, 9, 3))
@@ -168,8 +168,8 @@ def test_keras(file: str, tmp_path: Path) -> None:
 
 
 def test_tensors_of_another_network_are_refused(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
+    torch = pytest.importorskip("torch", reason="these weights are of it")
+    pytest.importorskip("onnxscript", reason="this export needs it")
     nn = torch.nn
 
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4))
