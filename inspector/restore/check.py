@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inspector.compare.host import Host
 from inspector.compare.layout import find_layouts
 from inspector.compare.order import in_order
 from inspector.compare.outputs import Measured, run_both
@@ -15,6 +16,7 @@ from inspector.compare.pair import pair_inputs, pair_outputs
 from inspector.errors import ExportDisagreesError, UndecidedError
 from inspector.facts.batchnorm import BatchNorm, Form
 from inspector.facts.model import Model
+from inspector.facts.request import Request
 from inspector.facts.restored import Agreement
 from inspector.read.open import open_model
 from inspector.read.schema import with_default_attributes
@@ -133,16 +135,17 @@ def _measured(
             else each
             for each in outputs
         )
-    return run_both(
-        models,
-        pair_inputs(*models, layouts, "same" if same_inputs else None),
-        outputs,
-        sources=(runnable(models[0]), runnable(models[1])),
-        seed=SEED,
-        asked=None,
-        doubt=False,
-        progress=progress,
-    )
+    with Host() as host:
+        return run_both(
+            models,
+            pair_inputs(*models, layouts, "same" if same_inputs else None),
+            outputs,
+            sources=(runnable(models[0]), runnable(models[1])),
+            host=host,
+            request=Request(seed=SEED),
+            doubt=False,
+            progress=progress,
+        )
 
 
 def _prepared(path: Path) -> Model:

@@ -14,13 +14,13 @@ import numpy as np
 
 from inspector.facts.model import Node
 from inspector.recognise.around import dims_of
-from inspector.recognise.folding import as_folded, composed
+from inspector.recognise.folding import as_folded
 from inspector.recognise.layers import Layer, layer_of
 from inspector.recognise.linear import bias_adder
 from inspector.recognise.names import is_torch_batchnorm, witness_scope
 from inspector.recognise.place import Place
 from inspector.restore.fused import Tail, tail_of
-from inspector.restore.kept import Array, Kept, Linear, Named, Original
+from inspector.restore.kept import Array, Kept, Linear, Named, Row
 from inspector.restore.nodes import FIRST_OPSET, Gap, insert
 from inspector.restore.stock import Operator, may_be_fed
 from inspector.write.splice import Editor, Splice
@@ -47,13 +47,13 @@ class _Plan:
 
 
 def take_out(
-    originals: Sequence[Original],
+    row: Row,
     spots: Sequence[Operator],
     kept: Kept,
     splice: Splice,
     used: set[int],
 ) -> list[str] | str:
-    """Take BatchNorms that stand in a row out of an operator; their nodes' names, or why not.
+    """Take a row out of an operator; the names of its BatchNorms, or why not.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def take_out(
     """
     why = "its operator is not found again"
     for spot in spots:
-        found = _plan(originals, spot, kept)
+        found = _plan(row, spot, kept)
         if isinstance(found, str):
             why = found
             continue
@@ -77,18 +77,18 @@ def take_out(
         if editor is None:
             return "it stands in a function, whose body all of its calls share"
         used.add(id(spot))
-        return _carried_out(found, originals, editor, splice)
+        return _carried_out(found, row, editor, splice)
     return why
 
 
-def _plan(originals: Sequence[Original], spot: Operator, kept: Kept) -> _Plan | str:
+def _plan(row: Row, spot: Operator, kept: Kept) -> _Plan | str:
     node, place = spot.node, spot.place
     if place.opset < FIRST_OPSET:
         return f"opset {place.opset} has another BatchNormalization; convert the file to 7 up"
-    linear = kept.linear(originals[0])
+    linear = kept.linear(row)
     if isinstance(linear, str):
         return linear
-    fitting = _fitting(originals, spot, linear)
+    fitting = _fitting(row, spot, linear)
     if fitting is None:
         return "its numbers are not those of the operator"
     which, before = fitting
@@ -117,7 +117,7 @@ def _plan(originals: Sequence[Original], spot: Operator, kept: Kept) -> _Plan | 
     rank = _rank(node, place, adder if _keeps(node, bias) else None)
     if rank is None:
         return f"the rank of what {called} gives is not known"
-    weights = _laid_out(_matrix(linear), node, tensor.dims)
+    weights = laid_out(matrix_of(linear), node, tensor.dims)
     return _Plan(
         spot=spot,
         linear=linear,
@@ -146,9 +146,7 @@ def _is_last(adder: Node, place: Place, bias: Named | None) -> bool:
     return tensor is not None and bool(tensor.dims) and tensor.dims[-1] == size
 
 
-def _fitting(
-    originals: Sequence[Original], spot: Operator, linear: Linear
-) -> tuple[int, int] | None:
+def _fitting(row: Row, spot: Operator, linear: Linear) -> tuple[int, int] | None:
     """Which bias of the operator is which one of the reference's with the BatchNorms in it.
 
     What is added behind an operator with a bias may be a part of it, or may be something else.
@@ -156,7 +154,7 @@ def _fitting(
     layer, original = layer_of(spot.node, spot.place), layer_of(linear.node, linear.place)
     if layer is None or original is None or layer.weights.shape != original.weights.shape:
         return None
-    sought = composed([each.sought for each in originals])
+    sought = row.sought
     best: tuple[float, int, int] | None = None
     for at, bias in enumerate(layer.biases):
         for before, other in enumerate(original.biases):
@@ -177,7 +175,8 @@ def _factor(node: Node, name: str, neutral: float) -> bool:
 def _rank(node: Node, place: Place, adder: Node | None) -> int | None:
     """How many axes the value has that the BatchNorms go behind; for channels on axis 1, any."""
     if adder is None and node.op_type in _CONVOLUTIONS | _GEMMS:
-        return 2
+        tensor = place.binding(node.input(1)).tensor
+        return None if tensor is None else len(tensor.dims)
     value = node.outputs[0] if adder is None else adder.outputs[0]
     dims = dims_of(value, place) or (None if adder is None else _dims_before(adder, place))
     return None if dims is None else len(dims)
@@ -187,14 +186,14 @@ def _dims_before(adder: Node, place: Place) -> tuple[object, ...] | None:
     return next((dims_of(e, place) for e in adder.inputs if not place.is_constant(e)), None)
 
 
-def _matrix(linear: Linear) -> Array:
+def matrix_of(linear: Linear) -> Array:
     """The framework's weights as [channels, inputs]; only moved, and so in every bit."""
     layer: Layer | None = layer_of(linear.node, linear.place)
     assert layer is not None  # it fitted
     return layer.weights
 
 
-def _laid_out(matrix: Array, node: Node, dims: tuple[int, ...]) -> Array:
+def laid_out(matrix: Array, node: Node, dims: tuple[int, ...]) -> Array:
     """Weights [channels, inputs] in an operator's own layout: what `layers.layer_of` undoes."""
     match node.op_type:
         case "Conv" | "FusedConv":
@@ -209,9 +208,7 @@ def _laid_out(matrix: Array, node: Node, dims: tuple[int, ...]) -> Array:
             return matrix if node.int_attribute("transB", 0) else np.ascontiguousarray(matrix.T)
 
 
-def _carried_out(
-    plan: _Plan, originals: Sequence[Original], editor: Editor, splice: Splice
-) -> list[str]:
+def _carried_out(plan: _Plan, row: Row, editor: Editor, splice: Splice) -> list[str]:
     node, linear = plan.spot.node, plan.linear
     value = node.outputs[0]
     # One tensor may serve two operators, in two layouts.
@@ -230,7 +227,7 @@ def _carried_out(
         editor.set_input(at_end, constant, bias)
     else:
         editor.set_input(value, 2, bias)
-    entered = originals[0].norm.entered
+    entered = row.entered
     # Exporters call it after the BatchNorm at times, which would speak of one that was folded.
     raw = splice.value(f"{linear.node.label}_output" if witness_scope(entered) else entered)
     editor.rename_output(at_end, raw)
@@ -239,7 +236,7 @@ def _carried_out(
     in_last = node.op_type not in _CONVOLUTIONS | _GEMMS
     axis = plan.rank - 1 if in_last and plan.rank is not None else 1
     names = insert(
-        originals,
+        row,
         raw,
         normalised,
         gap=Gap(raw, editor=editor, splice=splice),

@@ -83,7 +83,10 @@ def _told_by_weights(restored: Restored, found: Sequence[Placed]) -> Restored:
     notes.append("weights tell no momentum: it stays what the stock export says, or ONNX's 0.9")
     notes += _on_epsilons(found)
     nowhere = {each.group.name for each in found if not each.epsilons}
-    why = "nothing in the stock export has its numbers, under any epsilon"
+    why = (
+        "nothing in the stock export has its numbers as they are, under any epsilon; what was "
+        "merged with other numbers is found from the model, not from weights alone"
+    )
     outcomes = tuple(
         replace(each, why_not=why) if each.name in nowhere and not each.restored else each
         for each in restored.outcomes

@@ -13,7 +13,7 @@ from inspector.facts.model import Node
 from inspector.recognise.around import dims_of
 from inspector.recognise.operators import ARITHMETIC
 from inspector.recognise.place import Place
-from inspector.restore.kept import Original
+from inspector.restore.kept import Original, Row
 from inspector.restore.nodes import FIRST_OPSET, Gap, insert, tensors, told
 from inspector.restore.stock import Arithmetic, may_be_fed
 from inspector.write.splice import Splice
@@ -97,7 +97,7 @@ def _replaced(original: Original, spot: Arithmetic, splice: Splice) -> list[str]
     old = splice.value(f"{output}_arithmetic")
     editor.rename_output(output, old)
     names = insert(
-        [original],
+        Row(steps=(original,), before=None),
         data,
         output,
         gap=Gap(old, before=True, editor=editor, splice=splice),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inspector.facts.model import Attribute
-from inspector.restore.kept import Original
+from inspector.restore.kept import Original, Passed, Row
 from inspector.write.splice import Editor, Splice
 
 FIRST_OPSET = 7
@@ -14,7 +14,7 @@ FIRST_OPSET = 7
 
 
 def insert(
-    originals: Sequence[Original],
+    row: Row,
     entered: str,
     output: str,
     *,
@@ -22,7 +22,7 @@ def insert(
     axis: int,
     rank: int | None,
 ) -> list[str]:
-    """Compute `output` from `entered` by BatchNorms in a row; gives their nodes' names.
+    """Compute `output` from `entered` by a row; gives the names of its BatchNorms.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ def insert(
         Of the channels, and how many axes there are; the rank is not looked at for axis 1.
     """
     if axis == 1:
-        return _row(originals, entered, output, gap)
+        return _row(row, entered, output, gap, rank)
     assert rank is not None  # who asks for another axis has to know it
     there = (0, axis, *(each for each in range(1, rank) if each != axis))
     back = tuple(there.index(each) for each in range(rank))
-    name = originals[0].norm.name
+    name = row.originals[0].norm.name
     source = _before_transpose(entered, back, gap.editor)
     if source is None:
         source = gap.splice.value(f"{entered}_channels_first")
@@ -44,9 +44,9 @@ def insert(
     target = _behind_transpose(output, there, gap.editor)
     if target is not None:
         gap.editor.remove(target)
-        return _row(originals, source, target, gap)
+        return _row(row, source, target, gap, rank)
     turned = gap.splice.value(f"{output}_channels_first")
-    names = _row(originals, source, turned, gap)
+    names = _row(row, source, turned, gap, rank)
     gap.add("Transpose", [turned], output, f"{name}_channels_last", {"perm": back})
     return names
 
@@ -89,16 +89,32 @@ class Gap:
         return got
 
 
-def _row(originals: Sequence[Original], entered: str, output: str, gap: Gap) -> list[str]:
+def _row(row: Row, entered: str, output: str, gap: Gap, rank: int | None) -> list[str]:
     names = []
-    for at, each in enumerate(originals):
-        last = at == len(originals) - 1
-        target = output if last else gap.splice.value(each.norm.output)
-        inputs = [entered, *tensors(each, gap.splice)]
-        names.append(gap.add("BatchNormalization", inputs, target, each.norm.name, told(each)))
-        gap.editor.describe(target, each.notes)
+    for at, each in enumerate(row.steps):
+        given = each.norm.output if isinstance(each, Original) else each.plain.node.outputs[0]
+        target = output if at == len(row.steps) - 1 else gap.splice.value(given)
+        if isinstance(each, Original):
+            inputs = [entered, *tensors(each, gap.splice)]
+            name, attributes, op_type = each.norm.name, told(each), "BatchNormalization"
+        else:
+            inputs = [entered, _constant(each, gap.splice, rank)]
+            inputs = inputs[::-1] if each.plain.position == 0 else inputs
+            name, attributes, op_type = each.plain.node.label, {}, each.plain.node.op_type
+        got = gap.add(op_type, inputs, target, name, attributes)
+        if isinstance(each, Original):
+            names.append(got)
+            gap.editor.describe(target, each.notes)
         entered = target
     return names
+
+
+def _constant(passed: Passed, splice: Splice, rank: int | None) -> str:
+    """The reference's constant, with its channels on axis 1."""
+    values = passed.constant.values
+    assert values.size == 1 or rank is not None  # who asks has to know it
+    shape = () if values.size == 1 else (-1, *(1 for _ in range((rank or 2) - 2)))
+    return splice.tensor((*passed.constant.key, shape), passed.constant.name, values.reshape(shape))
 
 
 def tensors(original: Original, splice: Splice) -> list[str]:

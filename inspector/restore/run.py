@@ -8,12 +8,15 @@ from pathlib import Path
 
 from inspector.errors import ExportDisagreesError, UsageError
 from inspector.facts.restored import Agreement, Outcome, Restored
+from inspector.facts.traced import Fate
 from inspector.read.open import open_model
 from inspector.read.shapes import with_inferred_shapes
 from inspector.recognise import find_batchnorms
 from inspector.restore.change import Changed, Changes
 from inspector.restore.check import agreement, check_tensors
-from inspector.write.save import check_destination, save
+from inspector.restore.computed import with_weights
+from inspector.restore.large import write
+from inspector.write.save import check_destination
 
 Progress = Callable[[str], None]
 
@@ -69,7 +72,7 @@ def carried_out(
         See `restore`.
     """
     say("reading both models")
-    reference = with_inferred_shapes(open_model(kept))
+    reference, computed = with_weights(with_inferred_shapes(open_model(kept)))
     norms = find_batchnorms(reference)
     if not norms.batchnorms:
         raise UsageError(
@@ -78,7 +81,9 @@ def carried_out(
     model = with_inferred_shapes(open_model(stock))
     say("looking for the BatchNorms")
     changes = Changes(model, reference, norms)
-    with tempfile.TemporaryDirectory(prefix="bninspect-restore-") as folder:
+    # What is large goes where there has to be room for it anyway.
+    beside = output.resolve().parent if changes.is_large else None
+    with tempfile.TemporaryDirectory(prefix=".bninspect-restore-", dir=beside) as folder:
         path = Path(folder) / "restored.onnx"
         changed, with_stock = _verified(changes, stock, path, output.name, say)
         if with_stock is None:
@@ -86,17 +91,26 @@ def carried_out(
         with_reference = None
         if is_network:
             with_reference = agreement(kept, path, same_inputs=False, progress=say)
-    save(changed.data, output)
+    size = write(changed.data, changed.fill, output)
     tensors = sum(len(each.four) for _, each in changed.wanted)
     return Restored(
         path=str(output),
-        size=len(changed.data),
+        size=size,
         outcomes=changed.outcomes,
         with_stock=with_stock,
         with_reference=with_reference,
         bitwise=tensors,  # else it was refused
         of=tensors,
+        notes=_on_computed(computed, changed.outcomes),
     )
+
+
+def _on_computed(names: Sequence[str], outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """A note on weights that the framework holds as something else."""
+    if not names or not any(each.restored and each.was is Fate.FOLDED for each in outcomes):
+        return ()
+    whose = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    return (f"the framework computes {whose} from other parameters: what they give is stored",)
 
 
 def _verified(
@@ -109,7 +123,7 @@ def _verified(
         if not changed.wanted:
             return changed, None
         say("verifying the restored model")
-        save(changed.data, path)
+        write(changed.data, changed.fill, path)
         check_tensors(path, changed.wanted, name)
         return changed, agreement(stock, path, same_inputs=True, progress=say)
 

@@ -220,3 +220,38 @@ def test_onnx_runtimes_optimised_file(level: str, tmp_path: Path) -> None:
     assert_same_outputs(stock, output)
     kinds = {each.op_type for each in onnx.load(str(stock)).graph.node}
     assert ("FusedConv" in kinds) == (level == "EXTENDED")
+
+
+def normed_weights() -> Any:
+    """Weights that are computed from others each time: the old way, the new, the spectral."""
+    parametrised = nn.utils.parametrizations
+    with quiet():
+        layers = [
+            nn.utils.weight_norm(nn.Conv2d(3, 6, 3)),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            parametrised.weight_norm(nn.ConvTranspose2d(6, 4, 3)),
+            nn.BatchNorm2d(4),
+            parametrised.spectral_norm(nn.Conv2d(4, 4, 3)),
+            nn.BatchNorm2d(4),
+        ]
+    return filled(nn.Sequential(*layers))
+
+
+def test_weights_that_are_computed_from_others(tmp_path: Path) -> None:
+    module, shape = normed_weights(), (2, 3, 10, 10)
+    stock, kept, output = (tmp_path / f"{name}.onnx" for name in ("stock", "kept", "restored"))
+    export_torch(module, kept, input_shape=[shape])
+    with quiet():
+        torch.onnx.export(module, (torch.randn(shape),), str(stock), dynamo=True)
+    found = restore(stock, kept, output)
+    assert [each.why_not for each in found.outcomes] == ["", "", ""]
+    assert Fate.FOLDED in {each.was for each in found.outcomes}
+    assert any("computes" in note for note in found.notes)
+    assert_truths(output, torch_truths(module))
+    feeds = feeds_of(stock, 2)
+    (values,) = run(output, feeds).values()
+    (wanted,) = run(stock, feeds).values()
+    assert_near(wanted, values)
+    with torch.no_grad():
+        assert_near(module(*map(torch.from_numpy, feeds.values())).numpy(), values)
