@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,16 +14,24 @@ import typer
 from inspector.cli.collector import collect_cycles
 from inspector.cli.options import (
     AtolOption,
+    DebugOption,
+    DynamicOption,
+    ExampleOption,
     Format,
     FormatOption,
+    InputShapeOption,
     LayoutOption,
+    NoVerifyOption,
+    OpsetOption,
+    OutputOption,
     RtolOption,
     SeedOption,
     StrictOption,
+    UnsafeOption,
 )
 from inspector.cli.terminal import print_report, progress, wants_color, width
 from inspector.cli.usage import Command, Group
-from inspector.errors import ExitCode, UsageError
+from inspector.errors import ExitCode, InspectorError, UsageError
 
 if TYPE_CHECKING:
     from inspector.report.render import Fact
@@ -38,69 +49,6 @@ def add_exports(app: typer.Typer) -> None:
         "export-compare", cls=Command, short_help="Export two sources, and compare what comes out."
     )(export_compare)
     app.command(cls=Command, short_help="Put BatchNorms back into a stock export.")(restore)
-
-
-OutputOption = Annotated[
-    str, typer.Option("--output", "-o", metavar="FILE", help="The ONNX file to write.")
-]
-OpsetOption = Annotated[
-    int | None,
-    typer.Option("--opset", help="ONNX operator set; 18 where left out."),
-]
-ExampleOption = Annotated[
-    str | None,
-    typer.Option(
-        "--example",
-        metavar="FILE",
-        help="Example inputs: an .npz of forward's arguments, or one .npy. Without it and "
-        "--input-shape, the module's example_input_array serves.",
-    ),
-]
-InputShapeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input-shape",
-        metavar="DIMS",
-        help="Shape of an input with its batch, as 1,3,224,224; once for each input.",
-    ),
-]
-DynamicOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dynamic",
-        metavar="AXES",
-        help="Axes of any length: batch,height,width,depth,length, name=axis, or none; what the "
-        "model allows of the batch where left out.",
-    ),
-]
-UnsafeOption = Annotated[
-    bool,
-    typer.Option(
-        "--unsafe", help="Also load files that can run code of their own: only what you trust."
-    ),
-]
-NoVerifyOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-verify", help="Do not run the result against the framework; the file then says so."
-    ),
-]
-
-
-def _debug(wanted: bool) -> None:
-    if wanted:
-        os.environ["BNINSPECT_DEBUG"] = "1"
-
-
-DebugOption = Annotated[
-    bool,
-    typer.Option(
-        "--debug",
-        callback=_debug,
-        is_eager=True,
-        help="Show tracebacks, and what the exporters print.",
-    ),
-]
 
 
 @export_app.command("keras", cls=Command)
@@ -137,21 +85,10 @@ def export_keras(
     """Export a Keras model."""
     from inspector.export import export_keras as run
 
-    collect_cycles()
-    with progress() as stage:
-        fact = run(
-            source,
-            output,
-            input_shape=_shapes(input_shape),
-            dynamic=_axes(dynamic),
-            inputs_as_nchw=inputs_as_nchw,
-            imports=imports or (),
-            opset=opset,
-            unsafe=unsafe,
-            verify=not no_verify,
-            progress=stage,
-        )
-    _show(fact, format)
+    made = partial(run, source, output, opset=opset, unsafe=unsafe, verify=not no_verify)
+    axes, shapes = _axes(dynamic), _shapes(input_shape)
+    made = partial(made, inputs_as_nchw=inputs_as_nchw, imports=imports or ())
+    _export(partial(made, input_shape=shapes, dynamic=axes), format)
 
 
 @export_app.command("torch", cls=Command)
@@ -185,20 +122,16 @@ def export_torch(
     """Export a PyTorch module."""
     from inspector.export import export_torch as run
 
+    made = partial(run, source, output, opset=opset, unsafe=unsafe, verify=not no_verify)
+    axes, shapes = _axes(dynamic), _shapes(input_shape)
+    made = partial(made, weights=weights, example=example)
+    _export(partial(made, input_shape=shapes, dynamic=axes), format)
+
+
+def _export(run: Callable[..., Fact], format: Format) -> None:
     collect_cycles()
     with progress() as stage:
-        fact = run(
-            source,
-            output,
-            weights=weights,
-            input_shape=_shapes(input_shape),
-            example=example,
-            dynamic=_axes(dynamic),
-            opset=opset,
-            unsafe=unsafe,
-            verify=not no_verify,
-            progress=stage,
-        )
+        fact = run(progress=stage)
     _show(fact, format)
 
 
@@ -220,12 +153,27 @@ def export_compare(
     left_input_shape: Annotated[
         list[str] | None,
         typer.Option(
-            "--left-input-shape", metavar="DIMS", help="Shape of an input of the left source."
+            "--left-input-shape",
+            metavar="DIMS",
+            help="Shape of an input of the left source, with its batch, as 1,3,224,224; once for "
+            "each input.",
         ),
     ] = None,
     right_input_shape: Annotated[
         list[str] | None,
         typer.Option("--right-input-shape", metavar="DIMS", help="The same for the right."),
+    ] = None,
+    left_example: Annotated[
+        str | None,
+        typer.Option(
+            "--left-example",
+            metavar="FILE",
+            help="Example inputs of a PyTorch module on the left: an .npz, or one .npy.",
+        ),
+    ] = None,
+    right_example: Annotated[
+        str | None,
+        typer.Option("--right-example", metavar="FILE", help="The same for the right."),
     ] = None,
     keep: Annotated[
         str | None,
@@ -249,19 +197,50 @@ def export_compare(
     from inspector.pipelines import export_compare as run
 
     collect_cycles()
+    given = (
+        ("left", left, left_weights, left_input_shape, left_example),
+        ("right", right, right_weights, right_input_shape, right_example),
+    )
     sides = [
-        Side(source=source, weights=weights, input_shape=_shapes(shapes), unsafe=unsafe)
-        for source, weights, shapes in (
-            (left, left_weights, left_input_shape),
-            (right, right_weights, right_input_shape),
+        Side(
+            source=source,
+            weights=weights,
+            input_shape=_shapes(shapes, f"--{which}-input-shape"),
+            example=example,
+            unsafe=unsafe,
         )
+        for which, source, weights, shapes, example in given
     ]
-    with progress() as stage:
-        fact = run(
-            *sides, keep=keep, atol=atol, rtol=rtol, layout=layout, seed=seed, progress=stage
-        )
+    with progress() as stage, _side_named(stage) as say:
+        fact = run(*sides, keep=keep, atol=atol, rtol=rtol, layout=layout, seed=seed, progress=say)
     _show(fact, format)
     raise typer.Exit(int(exit_code(fact.comparison.verdict, strict=strict)))
+
+
+@contextmanager
+def _side_named(stage: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """`stage`, and errors that say which side they are about and what its options are called.
+
+    What exports a source knows no sides; each of its stages begins with the side it is for.
+    """
+    side = ""
+
+    def say(text: str) -> None:
+        nonlocal side
+        before, colon, _ = text.partition(": ")
+        side = before if colon and before in ("left", "right") else ""
+        stage(text)
+
+    try:
+        yield say
+    except InspectorError as error:
+        if side:
+            error.what = f"{error.what} ({side} source)"
+            error.hint = _OF_A_SIDE.sub(rf"--{side}-\1", error.hint)
+        raise
+
+
+_OF_A_SIDE = re.compile(r"--(weights|input-shape|example)\b")
 
 
 def restore(
@@ -324,11 +303,11 @@ def _axes(text: str | None) -> tuple[str, ...] | None:
     return parse(text)
 
 
-def _shapes(texts: list[str] | None) -> list[tuple[int, ...]] | None:
-    return [_shape(each) for each in texts] if texts else None
+def _shapes(texts: list[str] | None, option: str = "--input-shape") -> list[tuple[int, ...]] | None:
+    return [_shape(each, option) for each in texts] if texts else None
 
 
-def _shape(text: str) -> tuple[int, ...]:
+def _shape(text: str, option: str) -> tuple[int, ...]:
     """Dims from ``1,3,224,224`` or ``1x3x224x224``."""
     try:
         dims = tuple(int(part) for part in text.replace("x", ",").split(","))
@@ -336,7 +315,7 @@ def _shape(text: str) -> tuple[int, ...]:
         dims = ()
     if not dims or min(dims) < 1:
         raise UsageError(
-            f"--input-shape {text!r} is no shape",
+            f"{option} {text!r} is no shape",
             hint="write positive numbers with commas between, as 1,3,224,224",
         )
     return dims

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -78,3 +79,58 @@ ExternalDirOption = Annotated[
     ),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+
+ExampleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--example",
+        metavar="FILE",
+        help="Example inputs: an .npz of forward's arguments, or one .npy. Without it and "
+        "--input-shape, the module's example_input_array serves.",
+    ),
+]
+InputShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="DIMS",
+        help="Shape of an input with its batch, as 1,3,224,224; once for each input.",
+    ),
+]
+DynamicOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dynamic",
+        metavar="AXES",
+        help="Axes of any length: batch,height,width,depth,length, name=axis, or none; what the "
+        "model allows of the batch where left out.",
+    ),
+]
+UnsafeOption = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe", help="Also load files that can run code of their own: only what you trust."
+    ),
+]
+NoVerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-verify", help="Do not run the result against the framework; the file then says so."
+    ),
+]
+
+
+def _debug(wanted: bool) -> None:
+    if wanted:
+        os.environ["BNINSPECT_DEBUG"] = "1"
+
+
+DebugOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        callback=_debug,
+        is_eager=True,
+        help="Show tracebacks, and what the exporters print.",
+    ),
+]

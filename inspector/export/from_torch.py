@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inspector.errors import (
     ExportDisagreesError,
     InspectorError,
     RunError,
-    UnreadableError,
     UsageError,
 )
-from inspector.export import source, torch_files, torch_trace
+from inspector.export import protos, source, torch_files, torch_trace
 from inspector.export import torch_inputs as inputs
+from inspector.export import torch_outputs as outputs
 from inspector.export.extras import require
 from inspector.export.manifests import finish
 from inspector.export.quiet import quiet, quiet_tensorflow
@@ -211,17 +211,41 @@ def _export(made: Subject, request: _Request) -> Export:
         request.say("running the module in PyTorch")
         # Once before all else: lazy layers learn their shapes, a failing forward() shows here.
         with explained(made.name, RUNNING), _counting(made):
-            given = made.call(*example.args, **example.kwargs)
-        _refuse_what_is_no_tensor(given, made.name)
-        if request.dynamic is not None or made.axes_are_given:
-            return _attempt(made, example, axes, request)
-        try:
-            return _attempt(made, example, axes, request)
-        # A module may be made for its own batch alone, also without any error before it is run.
-        except InspectorError:
-            batch = next((each.shape[0] for each in example.tensors() if each.ndim), 1)
-            note = f"the batch is fixed at {batch}: the module does not export with another"
-            return _attempt(made, example, tuple({} for _ in axes), request, [note])
+            own = example.copied()
+            given = made.call(*own.args, **own.kwargs)
+        with explained(made.name, RUNNING):
+            state = made.state(example)
+        if state:
+            made.notes.append(_STATE.format(_some(state)))
+        with made.giving(given) as plain:
+            outputs.refuse_what_is_no_tensor(plain, made.name)
+            made.output_names = outputs.output_names(plain)
+            return _attempts(made, example, axes, request)
+
+
+_STATE = (
+    "forward() changes {}: PyTorch takes that into the next call, and each run of the file begins "
+    "with what was stored"
+)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
+def _attempts(
+    made: Subject, example: inputs.Example, axes: inputs.Axes, request: _Request
+) -> Export:
+    if request.dynamic is not None or made.axes_are_given:
+        return _attempt(made, example, axes, request)
+    try:
+        return _attempt(made, example, axes, request)
+    # A module may be made for its own batch alone, also without any error before it is run.
+    except InspectorError:
+        batch = next((each.shape[0] for each in example.tensors() if each.ndim), 1)
+        note = f"the batch is fixed at {batch}: the module does not export with another"
+        return _attempt(made, example, tuple({} for _ in axes), request, [note])
 
 
 def _refuse_without_values(made: Subject) -> None:
@@ -231,22 +255,6 @@ def _refuse_without_values(made: Subject) -> None:
                 f"{name!r} has no values (it lies on the meta device)",
                 where=made.name,
                 hint="give --weights, or fill the module before it is exported",
-            )
-
-
-def _refuse_what_is_no_tensor(given: Any, name: str) -> None:
-    """Say so where a forward pass gives something that ONNX has no outputs for."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    for each in pytree.tree_leaves(given):
-        if each is not None and not isinstance(each, torch.Tensor):
-            raise UnreadableError(
-                f"forward() gives a {type(each).__name__} among its outputs, and ONNX has tensors "
-                "alone",
-                where=name,
-                hint="export a module that returns tensors, in tuples, lists or dicts; nothing was "
-                "written",
             )
 
 
@@ -289,9 +297,10 @@ def _attempt(
 ) -> Export:
     request.say("converting to ONNX")
     with explained(made.name, CONVERTING):
-        proto = made.convert(example, request.opset, axes)
+        proto = made.convert(example.copied(), request.opset, axes)
         _check_axes(made, proto, example, axes)
         torch_trace.name_axes(proto, example, axes)
+        outputs.name_outputs(proto, made.output_names)
         if request.verify:
             wanted, more = seeded(made.call, proto, example, made.name)
         else:
@@ -303,7 +312,7 @@ def _attempt(
     try:
         return finish(proto, request.destination, wanted, norms, description, opset=request.opset)
     except (RunError, ExportDisagreesError) as error:
-        raise _of_double(error, made) from error
+        raise _of_dtypes(error, made, proto) from error
 
 
 def _check_axes(
@@ -315,20 +324,23 @@ def _check_axes(
         raise cannot_be_free(*found, made.name)
 
 
-def _of_double(error: InspectorError, made: Subject) -> InspectorError:
-    """The error with what float64 has to do with it, where the model is that."""
+def _of_dtypes(error: InspectorError, made: Subject, proto: ModelProto) -> InspectorError:
+    """The error with what the model's dtypes have to do with it."""
     import torch
 
-    if all(each.dtype != torch.float64 for each in made.tensors().values()):
+    dtypes = {each.dtype for each in made.tensors().values()}
+    if isinstance(error, RunError) and protos.casts_to_bfloat16(proto):
+        why = "forward() computes in bfloat16 (autocast), which ONNX Runtime cannot run on a CPU"
+        hint = "export it without autocast"
+    elif torch.float64 in dtypes and isinstance(error, RunError):
+        why, hint = "ONNX Runtime has no float64 form of some operators", "export module.float()"
+    elif torch.float64 in dtypes:
+        why = "ONNX has epsilon as float32, which float64 outputs may show"
+        hint = "export module.float()"
+    else:
         return error
-    why = (
-        "ONNX Runtime has no float64 form of some operators"
-        if isinstance(error, RunError)
-        else "ONNX has epsilon as float32, which float64 outputs may show"
-    )
     return type(error)(
         error.what,
         where=error.where,
-        hint=f"{why}: export module.float(), or without verification (--no-verify); nothing was "
-        "written",
+        hint=f"{why}: {hint}, or without verification (--no-verify); nothing was written",
     )

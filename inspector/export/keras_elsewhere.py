@@ -16,7 +16,8 @@ import numpy as np
 from inspector.compare.run import Array
 from inspector.errors import UnreadableError
 from inspector.export.feeds import Feeds, Input
-from inspector.export.keras_export import Job, explained, with_notes
+from inspector.export.keras_arguments import arguments
+from inspector.export.keras_export import Job, explained, refuse_too_large, with_notes
 from inspector.export.keras_library import NEVER_CALLED, Keras
 from inspector.export.keras_manifest import expected
 from inspector.export.manifests import Description, finish
@@ -62,6 +63,7 @@ def export_elsewhere(model: Any, job: Job, backend: str, imports: Sequence[str])
     """
     library, title = Keras(), f"model {model.name!r}"
     _be_built(model, job, title)
+    refuse_too_large(model.weights, title)
     with tempfile.TemporaryDirectory(prefix="bninspect-") as folder:
         copy, written = Path(folder) / "model.keras", Path(folder) / "model.onnx"
         with explained(title), quiet():
@@ -167,12 +169,12 @@ def _wanted(
     job.say("running the model in Keras")
     inputs = _inputs(model, library, proto, job)
     with explained(title):
-        structure = library.structure(model)
+        given = arguments(model, library, job.request.shapes)
         options = {"training": False} if model._call_has_training_arg else {}
 
         def run(feeds: Feeds) -> list[Array]:
             flat = [_own(feeds[each.name], job) for each in inputs]
-            result = model(*library.pack(structure, flat), **options)
+            result = given.give(model, library, flat, **options)
             return [_array(each) for each in library.flatten(result)]
 
         return reference(run, inputs)
@@ -182,7 +184,8 @@ def _inputs(model: Any, library: Keras, proto: ModelProto, job: Job) -> tuple[In
     """Inputs as ONNX has them, with the lengths that the model takes: calls refuse all others."""
     from onnx import helper
 
-    shapes = [tuple(each.shape) for each in library.flatten(library.structure(model))]
+    given = arguments(model, library, job.request.shapes)
+    shapes = [tuple(each.shape) for each in library.flatten(given.structure)]
     found = []
     for each, shape in zip(proto.graph.input, shapes, strict=True):
         kind = each.type.tensor_type

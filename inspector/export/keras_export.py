@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from inspector.export.references import Reference, reference
 from inspector.export.source import described
 from inspector.export.tensorflow_signatures import Request, Signature, signatures
 from inspector.export.tensorflow_subject import Subject
+from inspector.export.tensorflow_unsupported import ConversionError
 from inspector.export.verify import ExpectedNorm
 from inspector.facts.export import Export
 
@@ -64,11 +65,12 @@ def export_model(model: Any, library: Library, job: Job) -> Export:
         See `inspector.export.from_keras.export_keras`.
     """
     title = f"model {model.name!r}"
+    refuse_too_large(model.weights, title)
     with _as_found(model, library), quiet():
         subject = subject_of(model, library, job.request.shapes)
-        protos.refuse_too_large(sum(map(_bytes, model.weights)), title)
         if job.verify:
             _refuse_bfloat16(model, title)
+            _refuse_strings(subject)
 
         def convert(how: Signature, opset: int) -> _Result:
             converted = tracing.convert(subject, library, how, opset)
@@ -86,8 +88,9 @@ def export_graph(subject: Subject, job: Job) -> Export:
     inspector.errors.InspectorError
         See `inspector.export.from_keras.export_keras`.
     """
-    sizes = sum(map(_bytes, subject.variables.values()))
-    protos.refuse_too_large(sizes, subject.title)
+    if job.verify:
+        _refuse_strings(subject)
+    refuse_too_large(subject.variables.values(), subject.title)
 
     def convert(how: Signature, opset: int) -> _Result:
         written, norms, description = saved.convert(subject, how, opset)
@@ -115,15 +118,30 @@ def _export(subject: Subject, convert: _Convert, job: Job) -> Export:
                 try:
                     made = _attempt(subject, convert, how, wanted, opset, job)
                 # Of another opset, tf2onnx may write operators that ONNX Runtime has.
-                except (converting.ConversionError, RunError) as error:
+                except (ConversionError, RunError) as error:
                     failed = failed or error
                     continue
-                return with_notes(made, _excuses(how, opset, kept, failed))
+                return with_notes(made, [*subject.notes, *_excuses(how, opset, kept, failed)])
         except InspectorError as error:
             failed = error
         kept = failed
     assert kept is not None  # there is one way at least, and it failed
+    if job.opset is not None and isinstance(kept, (ConversionError, RunError)):
+        _advise(kept, subject, convert, ways[-1], job.opset)
     raise kept
+
+
+def _advise(
+    error: InspectorError, subject: Subject, convert: _Convert, how: Signature, opset: int
+) -> None:
+    """Say which opset can be converted to, where the one that was asked for cannot."""
+    for other in (each for each in _TRIED if each != opset):
+        try:
+            convert(how, other)
+        except Exception:  # noqa: BLE001, S112  # whatever exporters raise: this opset is no help either
+            continue
+        error.hint = f"--opset {other} can be converted to"
+        return
 
 
 def _excuses(
@@ -196,7 +214,8 @@ def explained(title: str, how: Signature | None = None) -> Iterator[None]:
         raise UnreadableError(
             f"the export fails: {_cause(error)}",
             where=title,
-            hint="another --opset or another form of the failing layer may help",
+            hint="call the model itself on an example to see whether it is its own code; --debug "
+            "shows the whole traceback",
         ) from error
 
 
@@ -208,6 +227,24 @@ def _cause(error: BaseException) -> str:
         if marks and marks[0] > 0 and lines[marks[0] - 1]:
             return f"{type(error).__name__}: {lines[marks[0] - 1][:300]}"
     return described(error)
+
+
+def refuse_too_large(variables: Iterable[Any], title: str) -> None:
+    """Refuse what TensorFlow cannot freeze, before anything is run.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        The variables are too large for one graph.
+    """
+    size = sum(map(_bytes, variables))
+    if size > protos.LIMIT:
+        raise UnreadableError(
+            f"its weights take {size / 2**30:.1f} GiB, and TensorFlow freezes 2 GiB at most into a "
+            "graph",
+            where=title,
+            hint="export parts of it, each below 2 GiB",
+        )
 
 
 def _bytes(variable: Any) -> int:
@@ -223,6 +260,16 @@ def _refuse_bfloat16(model: Any, title: str) -> None:
                 where=title,
                 hint="build the model in float32 or mixed_float16, or export without verification "
                 "(--no-verify)",
+            )
+
+
+def _refuse_strings(subject: Subject) -> None:
+    for each in subject.inputs:
+        if each.dtype.kind in "OSU":
+            raise UnreadableError(
+                f"input {each.name!r} takes strings, and which of them mean anything is not known",
+                where=subject.title,
+                hint="export what follows the lookup, or export without verification (--no-verify)",
             )
 
 

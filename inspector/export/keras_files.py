@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import sys
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -59,10 +61,10 @@ def load(path: Path, *, unsafe: bool, imports: Collection[str]) -> tuple[Any, tu
 
 def _from_file(path: Path, *, unsafe: bool, imports: Collection[str]) -> Any:
     if not _is_legacy(path):
-        return _loaded(path, "keras", unsafe=unsafe)
+        return _loaded(path, "keras", unsafe=unsafe, imports=imports)
     if not has_legacy():
         try:
-            return _loaded(path, "keras", unsafe=unsafe)
+            return _loaded(path, "keras", unsafe=unsafe, imports=imports)
         except _UnsafeError:
             raise
         except UnreadableError as error:
@@ -78,32 +80,67 @@ def _from_file(path: Path, *, unsafe: bool, imports: Collection[str]) -> Any:
     except UnreadableError as first:
         # Keras 3 reads most of what Keras 2 wrote, and knows other custom objects.
         try:
-            return _loaded(path, "keras", unsafe=unsafe)
+            return _loaded(path, "keras", unsafe=unsafe, imports=imports)
         except UnreadableError:
             raise first from None
 
 
-def _loaded(path: Path, library: str, *, unsafe: bool) -> Any:
+def _loaded(path: Path, library: str, *, unsafe: bool, imports: Collection[str]) -> Any:
     keras = importlib.import_module(library)
     options = {} if path.is_dir() and library == LEGACY else {"safe_mode": not unsafe}
-    try:
-        with quiet():
-            return keras.models.load_model(path, compile=False, **options)
-    except (Exception, SystemExit) as error:  # whatever Keras' parts and custom layers raise
-        raise _failed(path, error) from error
+    given: dict[str, Any] = {}
+    while True:
+        try:
+            with quiet():
+                return keras.models.load_model(
+                    path, compile=False, custom_objects=dict(given), **options
+                )
+        except (Exception, SystemExit) as error:  # whatever Keras' parts and custom layers raise
+            missing = _MISSING.search(str(error))
+            name = missing[2] if missing is not None else ""
+            found = None if name in given else _offered(name, imports)
+            if found is None:
+                raise _failed(path, error) from error
+            given[name] = found
+
+
+def _offered(name: str, imports: Collection[str]) -> Any:
+    """The class or function of that name in the user's modules, or None.
+
+    Not all code registers its classes; and Keras' own are not to be hidden by what is called alike.
+    """
+    for module in (sys.modules[each] for each in imports if each in sys.modules):
+        found = vars(module).get(name.rpartition(">")[2])
+        if callable(found) and getattr(found, "__module__", None) == module.__name__:
+            return found
+    return None
+
+
+_MISSING = re.compile(r"(?:Could not locate|Unknown) (\w+):? '([^']+)'")
+_MODULE = re.compile(r"'module': '([\w.]+)'")
 
 
 def _failed(path: Path, error: BaseException) -> UnreadableError:
     text = str(error)
     if "safe_mode" in text or "unsafe_deserialization" in text:
         return _unsafe(path)
-    custom = "Could not locate" in text or "Unknown layer" in text or "custom_objects" in text
+    missing = _MISSING.search(text)
+    if missing is not None:
+        module = _MODULE.search(text[missing.end() :])
+        module = None if module is not None and module[1] == "builtins" else module
+        name = module[1] if module else "MODULE"
+        return UnreadableError(
+            f"it needs the {missing[1]} {missing[2]!r}"
+            f"{f' of module {name!r}' if module else ''}, which Keras does not know",
+            where=str(path),
+            hint=f"--import {name} imports the module that has it, found from the working "
+            "directory as Python finds it",
+        )
     return UnreadableError(
         f"Keras does not load it: {described(error)}",
         where=str(path),
-        hint="--import MODULE imports the module that registers its own layers "
-        "(keras.saving.register_keras_serializable)"
-        if custom
+        hint="--import MODULE imports the module that has its own layers"
+        if "custom_objects" in text
         else "a model with code of its own can be given as file.py:callable",
     )
 
@@ -127,7 +164,7 @@ def _loaded_legacy(path: Path, *, unsafe: bool, imports: Collection[str]) -> Any
     if not unsafe and _foreign(path, imports):
         raise _unsafe(path)
     with legacy_part("saving.serialization_lib").SafeModeScope(not unsafe):
-        return _loaded(path, LEGACY, unsafe=unsafe)
+        return _loaded(path, LEGACY, unsafe=unsafe, imports=imports)
 
 
 def _foreign(path: Path, imports: Collection[str]) -> bool:

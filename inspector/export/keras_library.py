@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
+from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,8 +46,8 @@ class Library(Protocol):
     def dims(self, layer: Any) -> tuple[int | None, ...] | None:
         """Dims of what a layer gives, if that is one tensor and the library knows them."""
 
-    def structure(self, model: Any) -> Any:
-        """Positional arguments of a call, with specs for tensors.
+    def structure(self, model: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of a call, with specs for tensors.
 
         Raises
         ------
@@ -132,11 +133,17 @@ class Keras:
             return tuple(shapes[0]) if len(shapes) == 1 else None
         return None
 
-    def structure(self, model: Any) -> Any:
-        from keras.src.export.export_utils import get_input_signature
+    def structure(self, model: Any) -> tuple[list[Any], dict[str, Any]]:
+        from keras.src.export import export_utils
 
         try:
-            return get_input_signature(model)
+            known = self.is_graph(model) or self.is_sequential(model) or model._called
+            if model.built and not known:
+                # A file tells the shapes as well; Keras wants to be called all the same.
+                recorded = export_utils._infer_input_signature_from_model(model)
+                if recorded:
+                    return list(recorded), {}
+            return list(export_utils.get_input_signature(model)), {}
         except (ValueError, TypeError) as error:
             raise _shapes_unknown(model, described(error)) from error
 
@@ -196,13 +203,24 @@ class Legacy:
             return tuple(shapes[0].as_list())
         return None
 
-    def structure(self, model: Any) -> Any:
+    def structure(self, model: Any) -> tuple[list[Any], dict[str, Any]]:
         spec = model.save_spec()
         if spec is None:
             raise _shapes_unknown(model, "it was never called")
-        arguments, _ = spec
+        positional, keyword = spec
+        count = next((i for i, e in enumerate(positional) if not self._is_spec(e)), len(positional))
+        # What follows an argument that is no tensor can be given by its name alone.
+        later = dict(zip(list(signature(model.call).parameters)[count:], positional[count:]))  # noqa: B905  # as many as were given
+        keyword = {name: e for name, e in {**later, **keyword}.items() if self._is_spec(e)}
         # Shapes come with the batch of the first call where a subclass recorded them.
-        return self._tf.nest.map_structure(self._any_batch, list(arguments))
+        any_batch = self._tf.nest.map_structure(
+            self._any_batch, (list(positional[:count]), keyword)
+        )
+        return any_batch[0], any_batch[1]
+
+    def _is_spec(self, value: Any) -> bool:
+        leaves = self._tf.nest.flatten(value)
+        return bool(leaves) and all(isinstance(each, self._tf.TensorSpec) for each in leaves)
 
     def _any_batch(self, spec: Any) -> Any:
         return self._tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, spec.name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inspector.errors import UnreadableError, UsageError
 from inspector.export import source
+from inspector.export.keras_arguments import calls_noted
 from inspector.export.keras_files import SAVED, load
 from inspector.export.keras_library import known_legacy
 from inspector.export.quiet import environment, quiet, silent_stderr
@@ -101,7 +102,9 @@ def opened(
     """
     with _imported(imports):
         if spec is not None:
-            with source.opened(spec, _is_model, "a Keras model") as found:
+            with ExitStack() as until:
+                with calls_noted(), quiet():
+                    found = until.enter_context(source.opened(spec, _is_model, "a Keras model"))
                 yield Opened(found=found)
         elif isinstance(model, (str, Path)):
             found, notes = load(Path(model), unsafe=unsafe, imports=imports)
@@ -129,7 +132,8 @@ def _imported(modules: Sequence[str]) -> Iterator[None]:
     try:
         for name in modules:
             try:
-                importlib.import_module(name)
+                with quiet():
+                    importlib.import_module(name)
             except (Exception, SystemExit) as error:  # whatever a user's module raises
                 raise _import_failed(name, error) from error
         yield

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inspector.compare.run import Array
-from inspector.errors import ExportDisagreesError
+from inspector.errors import ExportDisagreesError, UnreadableError
 from inspector.export import keras_names as naming
 from inspector.export import keras_trace as tracing
 from inspector.export import protos
 from inspector.export.keras_library import LEGACY, Library, flattened_layers
+from inspector.export.keras_packed import Packed, packed
 from inspector.export.keras_paths import Paths
 from inspector.export.manifests import Description
 from inspector.export.verify import ExpectedNorm
@@ -60,10 +61,15 @@ def describe(
     naming.renumber(proto, converted.captured)
     tied = naming.tie(proto, converted.captured, library.value)
     naming.merge_copies(proto, tied)
+    other = _packed(source, converted, tied)
+    naming.merge_copies(proto, other.tied)
     wanted = {
         old: naming.stored_as(proto, old, source.paths(each), library.value(each))
         for old, each in tied.items()
     }
+    for old, each in other.tied.items():
+        wanted[old] = source.paths(each) + other.suffixes.get(old, "")
+    tied |= other.tied
     synthetic = [name for name in _norm_inputs(proto) if name not in tied]
     renamed = naming.rename(proto, wanted)
     norms, sources, notes = _norms(source, converted)
@@ -73,7 +79,7 @@ def describe(
         exporter=exporter() if library.name != LEGACY else f"{LEGACY}, {exporter()}",
         tensors=_tensors(source, tied, synthetic, renamed),
         batchnorms=tuple(sources),
-        not_exported=_not_exported(source, converted, tied),
+        not_exported=_not_exported(source, converted, tied, _elsewhere(other, renamed)),
         totals=FrameworkTotals(
             trainable=_elements(model.trainable_weights),
             other=_elements(model.non_trainable_weights),
@@ -82,6 +88,34 @@ def describe(
         layers=_layers(source, converted),
     )
     return description, tuple(norms)
+
+
+def _packed(source: _Source, converted: tracing.Converted, tied: Mapping[str, Any]) -> Packed:
+    """What is stored in another form than the variable's own."""
+    known = {id(each) for each in tied.values()}
+    read = {id(each) for each in converted.captured.values()}
+    unread = {
+        scope: some
+        for layer in flattened_layers(source.model)
+        # What a BatchNorm does not read has no constant of its own.
+        if not isinstance(layer, source.library.norm_class())
+        and (some := [each for each in layer.weights if id(each) not in read])
+        for scope in converted.scopes.get(id(layer), ())
+    }
+    left = {
+        name: converted.captured[name]
+        for name in sorted(converted.read, key=list(converted.captured).index)
+        if id(converted.captured[name]) not in known
+    }
+    return packed(converted.proto, left, unread, tied, source.library.value)
+
+
+def _elsewhere(other: Packed, renamed: Mapping[str, str]) -> dict[int, str]:
+    return {
+        key: f"stored in {' and '.join(repr(renamed.get(each, each)) for each in names)} {how}: "
+        "equal in every bit"
+        for key, (names, how) in other.elsewhere.items()
+    }
 
 
 def _tensors(
@@ -167,17 +201,25 @@ def _norm_inputs(proto: ModelProto) -> list[str]:
 
 
 def _not_exported(
-    source: _Source, converted: tracing.Converted, tied: Mapping[str, Any]
+    source: _Source,
+    converted: tracing.Converted,
+    tied: Mapping[str, Any],
+    elsewhere: Mapping[int, str],
 ) -> tuple[NotExported, ...]:
     stored = {id(each) for each in tied.values()}
-    read = {id(each) for each in converted.captured.values()}
+    traced = {id(each) for each in converted.captured.values()}
+    read = {id(converted.captured[name]) for name in converted.read}
     weights = {id(each) for each in source.model.weights}
 
     def why(variable: Any) -> str:
         if id(variable) not in weights:
             return f"the state of a random generator or a metric, {NO_WEIGHT}"
+        if id(variable) in elsewhere:
+            return elsewhere[id(variable)]
         if id(variable) in read:
             return "stored in another form, from which its values cannot be told"
+        if id(variable) in traced:
+            return "no output depends on it"
         return "inference does not read it"
 
     return tuple(
@@ -226,26 +268,73 @@ def _norms(
                 f"BatchNorm {path!r} has the statistics of batch renormalisation, which only "
                 "training reads: they are not stored"
             )
-    return norms, sources, list(dict.fromkeys(notes))
+    return norms, sources, list(dict.fromkeys((*notes, *_dead(source, converted))))
+
+
+def _dead(source: _Source, converted: tracing.Converted) -> Iterator[str]:
+    """What to say of layers that are called more often than they reach an output."""
+    reached: dict[str, list[bool]] = {}
+    for number, call in enumerate(converted.calls):
+        if not call.training:
+            reached.setdefault(source.paths(call.layer), []).append(number in converted.expected)
+    for path, each in reached.items():
+        if not any(each):
+            yield f"BatchNorm {path!r} is computed and reaches no output: it is not in the file"
+        elif not all(each):
+            yield (
+                f"BatchNorm {path!r} is called more often than it reaches an output: "
+                f"{sum(each)} in the file"
+            )
 
 
 def expected(model: Any, library: Library, manifest: Manifest) -> tuple[ExpectedNorm, ...]:
-    """What a model's BatchNorms hold, for the nodes that a manifest ties to them."""
-    paths = Paths(model, library)
-    layers = {
-        paths(layer): layer
-        for layer in flattened_layers(model)
-        if isinstance(layer, library.norm_class())
-    }
-    return tuple(
-        ExpectedNorm(
-            node=each.node,
-            source=each.source,
-            values=_values(layers[each.source], library),
-            epsilon=float(layers[each.source].epsilon),
+    """What a model's BatchNorms hold, for the nodes that a manifest of its copy ties to them.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        The copy has other layers than the model.
+    """
+    owners = _owners(model, library, manifest)
+    found = []
+    for each in manifest.batchnorms:
+        layer = owners.get(each.source)
+        if layer is None:
+            raise UnreadableError(
+                f"a copy of it has a BatchNorm {each.source!r} that the model has not",
+                where=f"model {model.name!r}",
+                hint="let its class make the same layers each time, with names of their own",
+            )
+        found.append(
+            ExpectedNorm(
+                node=each.node,
+                source=each.source,
+                values=_values(layer, library),
+                epsilon=float(layer.epsilon),
+            )
         )
-        for each in manifest.batchnorms
-    )
+    return tuple(found)
+
+
+def _owners(model: Any, library: Library, manifest: Manifest) -> dict[str, Any]:
+    """The model's BatchNorms by the paths that they have in its copy.
+
+    Keras numbers layers through the life of a process, and a subclass makes its own anew: it is the
+    order of their variables that both have in common.
+    """
+    norms = [e for e in flattened_layers(model) if isinstance(e, library.norm_class())]
+    holders = {id(variable): norm for norm in norms for variable in norm.weights}
+    own = [variable for layer in library.listed(model) for variable in layer.weights]
+    theirs = [path for each in manifest.layers if not each.within for path in each.weights]
+    paths = Paths(model, library)
+    found = {paths(norm): norm for norm in norms}
+    if len(own) == len(theirs):
+        found |= {
+            path.rpartition("/")[0]: holders[id(variable)]
+            for variable, path in zip(own, theirs, strict=True)
+            if id(variable) in holders
+        }
+    return found
 
 
 def _refuse_arithmetic(source: _Source, converted: tracing.Converted) -> None:

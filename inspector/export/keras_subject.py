@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +10,11 @@ import numpy as np
 from inspector.errors import UnreadableError, UsageError
 from inspector.export.axes import Order
 from inspector.export.feeds import Input
+from inspector.export.keras_arguments import Arguments, Shapes, arguments
 from inspector.export.keras_library import Library, flattened_layers
+from inspector.export.keras_structures import names_of
 from inspector.export.protos import unique
-from inspector.export.source import described
 from inspector.export.tensorflow_subject import Subject
-
-Shapes = Sequence[Sequence[int]]
 
 
 def subject(model: Any, library: Library, shapes: Shapes | None = None) -> Subject:
@@ -27,109 +25,80 @@ def subject(model: Any, library: Library, shapes: Shapes | None = None) -> Subje
     inspector.errors.UnreadableError
         Its input shapes are not known, or its code fails.
     """
-    structure = _structure(model, library, shapes)
+    given = arguments(model, library, shapes)
+    names: list[str] = []
     return Subject(
         name=str(model.name),
-        inputs=_inputs(model, library, structure),
-        call=_caller(model, library, structure),
-        output_names=_output_names(model),
+        inputs=_inputs(model, library, given),
+        call=_caller(model, library, given, names),
+        output_names=lambda: tuple(names),
         variables={id(library.handle(each)): each for each in model.variables},
         owner=model,
         order=_order(model),
+        notes=_remarks(given),
     )
 
 
-def _structure(model: Any, library: Library, shapes: Shapes | None) -> Any:
-    free = library.is_graph(model) or library.is_sequential(model)
-    needed = [] if free else _needed(model)
-    try:
-        structure = library.structure(model)
-    except UnreadableError:
-        if shapes is None:
-            raise
-        return _called_first(model, library, shapes, needed)
-    if len(needed) <= len(structure):
-        return structure
-    # Keras records the first argument's shape alone where a subclass has no `build`.
-    if shapes is not None and len(shapes) == len(needed):
-        return _specs(model, shapes)
-    raise UnreadableError(
-        f"its call takes {', '.join(needed)}, and Keras recorded the shape of "
-        f"{len(structure)} of them",
-        where=f"model {model.name!r}",
-        hint="give --input-shape for each, or wrap it: keras.Model(inputs, model(*inputs)) with a "
-        "keras.Input for each",
-    )
+def _remarks(given: Arguments) -> tuple[str, ...]:
+    notes = []
+    if given.left_out:
+        names, verb = _listed(given.left_out)
+        notes.append(
+            f"call's optional {names} {verb} left out: None, as by default; --input-shape once for "
+            "each input exports with more of them"
+        )
+    if given.settings:
+        names, verb = _listed(given.settings)
+        notes.append(
+            f"call was given {names}, which {verb} no tensor: exported as by default; a model that "
+            "calls this one can give it"
+        )
+    return tuple(notes)
 
 
-def _needed(model: Any) -> list[str]:
-    return [
-        each.name
-        for each in inspect.signature(model.call).parameters.values()
-        if each.default is each.empty
-        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-    ]
+def _listed(names: Sequence[str]) -> tuple[str, str]:
+    return ", ".join(map(repr, names)), "is" if len(names) == 1 else "are"
 
 
-def _called_first(model: Any, library: Library, shapes: Shapes, needed: Sequence[str]) -> Any:
-    import tensorflow as tf
-
-    examples = [tf.zeros(shape, _dtype(model)) for shape in shapes]
-    # A model of several inputs takes them one by one, or as one list.
-    packed = examples if len(examples) == max(len(needed), 1) else [examples]
-    try:
-        model(*packed)
-    except Exception as error:  # whatever the model's own code raises
-        raise UnreadableError(
-            f"it does not take inputs of {_listed(shapes)}: {described(error)}",
-            where=f"model {model.name!r}",
-            hint="give --input-shape with the batch and in the order of its arguments",
-        ) from error
-    if library.is_graph(model) or library.is_sequential(model):
-        return library.structure(model)
-    specs = _specs(model, shapes)
-    return specs if packed is examples else [specs]
-
-
-def _specs(model: Any, shapes: Shapes) -> list[Any]:
-    import tensorflow as tf
-
-    return [tf.TensorSpec([None, *shape[1:]], _dtype(model)) for shape in shapes]
-
-
-def _dtype(model: Any) -> str:
-    return str(getattr(model, "input_dtype", None) or model.compute_dtype or "float32")
-
-
-def _listed(shapes: Shapes) -> str:
-    return " and ".join(str(list(shape)) for shape in shapes)
-
-
-def _inputs(model: Any, library: Library, structure: Any) -> tuple[Input, ...]:
-    specs = library.flatten(structure)
+def _inputs(model: Any, library: Library, given: Arguments) -> tuple[Input, ...]:
+    specs = library.flatten(given.structure)
     declared = [each.shape[0] for each in getattr(model, "inputs", None) or ()]
     if len(declared) != len(specs):
         declared = [None] * len(specs)
-    taken: set[str] = set()
-    found = []
-    for position, (spec, batch) in enumerate(zip(specs, declared, strict=True)):
-        if spec.shape is None or getattr(spec.shape, "rank", 0) is None:
-            raise UsageError(
-                f"input {position} of model {model.name!r} has no rank", hint="give --input-shape"
-            )
-        # Keras numbers unnamed inputs through the process; those names would mean nothing.
-        given = str(spec.name or "")
-        if given.startswith("keras_tensor") or (library.name != "keras" and _numbered(given)):
-            given = ""
-        name = given or ("input" if len(specs) == 1 else f"input_{position}")
-        found.append(
-            Input(
-                name=unique(name, taken),
-                dtype=_numpy_dtype(spec.dtype),
-                dims=(batch, *tuple(spec.shape)[1:]) if len(spec.shape) else (),
-            )
+    names = _input_names(specs, given, library)
+    return tuple(
+        Input(
+            name=name,
+            dtype=_numpy_dtype(spec.dtype),
+            dims=(batch, *tuple(spec.shape)[1:]) if _rank(spec, name, model) else (),
         )
-    return tuple(found)
+        for spec, batch, name in zip(specs, declared, names, strict=True)
+    )
+
+
+def _input_names(specs: Sequence[Any], given: Arguments, library: Library) -> list[str]:
+    """The keys of dicts, else the names that the user gave, else numbers."""
+    keyed: list[str] = []
+    for each in given.structure:
+        keyed += names_of(each, library.flatten(each), within="input")
+    taken: set[str] = set()
+    names = []
+    for position, (spec, key) in enumerate(zip(specs, keyed, strict=True)):
+        own = str(getattr(spec, "name", None) or "")
+        # Keras numbers unnamed inputs through the process; those names would mean nothing.
+        if own.startswith("keras_tensor") or (library.name != "keras" and _numbered(own)):
+            own = ""
+        plain = "input" if len(specs) == 1 else f"input_{position}"
+        names.append(unique(key or own or plain, taken))
+    return names
+
+
+def _rank(spec: Any, name: str, model: Any) -> int:
+    if spec.shape is None or getattr(spec.shape, "rank", 0) is None:
+        raise UsageError(
+            f"input {name!r} of model {model.name!r} has no rank", hint="give --input-shape"
+        )
+    return len(spec.shape)
 
 
 def _numbered(name: str) -> bool:
@@ -143,20 +112,44 @@ def _numpy_dtype(dtype: Any) -> np.dtype[np.generic]:
     return found
 
 
-def _caller(model: Any, library: Library, structure: Any) -> Callable[[Sequence[Any]], list[Any]]:
+def _caller(
+    model: Any, library: Library, given: Arguments, names: list[str]
+) -> Callable[[Sequence[Any]], list[Any]]:
+    """The model's inference; each call notes in `names` what its outputs are called."""
     # Passing an argument that `call` does not have is an error for subclassed models.
     takes = getattr(model, "_call_has_training_arg", None)
     if takes is None:
         takes = model._expects_training_arg
     options = {"training": False} if takes else {}
+    declared = _output_names(model)
 
     def call(flat: Sequence[Any]) -> list[Any]:
-        return library.flatten(model(*library.pack(structure, flat), **options))
+        result = given.give(model, library, flat, **options)
+        found = _tensors(model, library.flatten(result))
+        keyed = names_of(result, found, within="output")
+        plain = ["output"] if len(found) == 1 else [f"output_{i}" for i in range(len(found))]
+        own = declared if len(declared) == len(found) else plain
+        names[:] = [key or other for key, other in zip(keyed, own, strict=True)]
+        return found
 
     return call
 
 
+def _tensors(model: Any, outputs: Sequence[Any]) -> list[Any]:
+    """Outputs without those that are None: a subclass may leave some out."""
+    found = [each for each in outputs if each is not None]
+    for each in found:
+        if isinstance(each, (bool, int, float, complex, str)):
+            raise UnreadableError(
+                f"among its outputs is {each!r}, which is no tensor",
+                where=f"model {model.name!r}",
+                hint="return tensors alone: ONNX has no other outputs",
+            )
+    return found
+
+
 def _output_names(model: Any) -> tuple[str, ...]:
+    """The layers that a graph's outputs come from."""
     declared = list(getattr(model, "output_names", None) or ())
     if not declared and getattr(model, "outputs", None):
         declared = [each._keras_history.operation.name for each in model.outputs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -70,9 +70,10 @@ def finish(
     inspector.errors.UnreadableError
         The model is not valid ONNX, or the file cannot be written.
     """
-    stored, weights = protos.stored_norms(proto), _weights(proto, described)
+    stored = protos.stored_norms(proto)
 
     def judged(model: bytes | Path) -> Manifest:
+        weights = _Weights(proto, described, model.parent if isinstance(model, Path) else Path())
         found = _verified(model, wanted, norms, stored, weights, destination.name)
         manifest = _manifest(described, found)
         entry = proto.metadata_props.add()
@@ -138,11 +139,30 @@ def _verified(
     return verify(model, wanted, norms, stored, weights, name=name)
 
 
-def _weights(proto: ModelProto, described: Description) -> dict[str, Array]:
-    """The framework's floating-point tensors, by the initializer of the main graph they are in."""
-    own = {each.name for each in described.tensors if not each.synthetic}
-    arrays = {e.name: protos.array(e) for e in proto.graph.initializer if e.name in own}
-    return {name: values for name, values in arrays.items() if values.dtype.kind == "f"}
+class _Weights(Mapping[str, Array]):
+    """The framework's floating-point tensors by their initializers of the main graph.
+
+    They are read each time, from the data in `folder` where they lie there: all of them at once are
+    as much as the model.
+    """
+
+    def __init__(self, proto: ModelProto, described: Description, folder: Path) -> None:
+        own = {each.name for each in described.tensors if not each.synthetic}
+        self._stored = {
+            each.name: each
+            for each in proto.graph.initializer
+            if each.name in own and protos.is_float(each)
+        }
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> Array:
+        return protos.array(self._stored[name], self._folder)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
 
 
 def _manifest(described: Description, found: Verification | None) -> Manifest:

@@ -50,11 +50,18 @@ def initializers(model: ModelProto) -> dict[str, TensorProto]:
     return {each.name: each for graph in graphs(model) for each in graph.initializer}
 
 
-def array(tensor: TensorProto) -> Array:
-    """The values of a tensor, of its own dtype and dims."""
+def array(tensor: TensorProto, folder: Path | None = None) -> Array:
+    """The values of a tensor, of its own dtype and dims; `folder` is where its data file lies."""
     from onnx import numpy_helper
 
-    return numpy_helper.to_array(tensor)
+    return numpy_helper.to_array(tensor, base_dir="" if folder is None else str(folder))
+
+
+def is_float(tensor: TensorProto) -> bool:
+    """Whether NumPy has its elements as floating point: none of ONNX's 16 and 8 bit extras."""
+    from onnx import TensorProto as T
+
+    return tensor.data_type in (T.FLOAT, T.FLOAT16, T.DOUBLE)
 
 
 def stored_norms(model: ModelProto) -> dict[str, StoredNorm]:
@@ -81,16 +88,27 @@ def value_names(model: ModelProto) -> set[str]:
     return found
 
 
+def casts_to_bfloat16(model: ModelProto) -> bool:
+    """Whether the model computes in bfloat16, which none of its weights may tell."""
+    from onnx import TensorProto
+
+    return any(
+        node.op_type == "Cast" and any(e.i == TensorProto.BFLOAT16 for e in node.attribute)
+        for node in nodes(model)
+    )
+
+
 def rename_values(model: ModelProto, names: Mapping[str, str]) -> None:
     """Give values new names wherever they occur."""
     for graph in graphs(model):
         for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-            named.name = names.get(named.name, named.name)
+            if named.name in names:
+                named.name = names[named.name]
         for node in graph.node:
-            for position, name in enumerate(node.input):
-                node.input[position] = names.get(name, name)
-            for position, name in enumerate(node.output):
-                node.output[position] = names.get(name, name)
+            for values in (node.input, node.output):
+                for position, name in enumerate(values):
+                    if name in names:
+                        values[position] = names[name]
 
 
 def make_outputs_distinct(model: ModelProto) -> None:

@@ -91,7 +91,7 @@ def _random(again: Sequence[Array], outputs: Sequence[Array]) -> frozenset[int]:
             found.add(position)
         elif one.dtype.kind == "f" and one.size:
             finite = np.isfinite(one) & np.isfinite(other)
-            apart = np.where(finite, np.abs(one - np.where(finite, other, one)), 0.0)
+            apart = np.abs(np.where(finite, one, 0.0) - np.where(finite, other, 0.0))
             size = float(np.abs(np.where(finite, one, 0.0)).max())
             if float(apart.max()) > _RANDOM * size:
                 found.add(position)

@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inspector.compare.run import Array
-from inspector.errors import UnreadableError
 from inspector.export import tensorflow_patches as patches
+from inspector.export import tensorflow_resizing as resizing
 from inspector.export.feeds import Feeds
 from inspector.export.protos import unique
-from inspector.export.source import described
-from inspector.export.tensorflow_graphs import without_erfc
+from inspector.export.tensorflow_graphs import with_single_resizes, without_erfc
 from inspector.export.tensorflow_signatures import Signature
 from inspector.export.tensorflow_subject import Subject
+from inspector.export.tensorflow_unsupported import Whose, failed, operator, refuse_unknown
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-
-class ConversionError(UnreadableError):
-    """tf2onnx gives up on a graph; at another opset it may not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +102,7 @@ def write(
     concrete: Any,
     opset: int,
     prepare: Callable[[Any, Mapping[str, Any], Sequence[str]], None] | None = None,
+    whose: Whose = operator,
 ) -> Written:
     """Freeze a traced function and convert it, with every BatchNorm and constant left alone.
 
@@ -114,11 +111,15 @@ def write(
     prepare
         Called with the frozen graph, the variables by the constants' names and the names of the
         outputs, to change the graph in place.
+    whose
+        What messages call the owner of an operator, from its name.
 
     Raises
     ------
-    ConversionError
+    inspector.export.tensorflow_unsupported.ConversionError
         tf2onnx fails.
+    inspector.export.tensorflow_unsupported.UnsupportedError
+        tf2onnx has no words for an operator.
     Exception
         Whatever TensorFlow raises.
     """
@@ -135,21 +136,21 @@ def write(
         if prepare is not None:
             prepare(frozen, captured, outputs)
         without_erfc(frozen)
+        with_single_resizes(frozen)
         try:
             proto = _converted(frozen, tables, names, outputs, opset, optimizers, subject.name)
         except Exception as error:  # tf2onnx raises whatever its parts do
-            raise ConversionError(
-                f"tf2onnx does not convert it to opset {opset}: {described(error)}",
-                where=subject.title,
-                hint="another --opset or another form of the failing layer may help",
-            ) from error
+            raise failed(error, opset, subject.title, whose) from error
+    refuse_unknown(proto, opset, subject.title, whose)
     _drop_idle_reshapes(proto)
+    resizing.modernise_nearest(proto, opset)
     return Written(frozen=frozen, proto=proto, captured=captured, outputs=outputs)
 
 
 def _output_names(subject: Subject, count: int) -> list[str]:
-    if len(subject.output_names) == count:
-        return list(subject.output_names)
+    names = subject.output_names()
+    if len(names) == count:
+        return list(names)
     return ["output"] if count == 1 else [f"output_{position}" for position in range(count)]
 
 
@@ -197,6 +198,7 @@ def _converted(
         )
         onnx_graph = optimizer.optimize_graph(onnx_graph, True, optimizers=optimizers)
         _set_groups(onnx_graph)
+        resizing.give_lengths(onnx_graph, opset)
         proto: ModelProto = onnx_graph.make_model(title)
     # tf2onnx adds the commit of its checkout, which a release writes as "None".
     proto.producer_version = tf2onnx.__version__

@@ -33,3 +33,30 @@ def _rewritten(nodes: Any, constant: str, result: str) -> None:
         node.input[:] = [constant.format(one.name), result.format(inner.name)]
         # A shape noted for the result holds for all three.
         one.attr.pop("_output_shapes", None)
+
+
+_WIDENED = ("ResizeBilinear", "ResizeBicubic")
+
+
+def with_single_resizes(graph: Any) -> None:
+    """Give resizing single precision to resize, in a GraphDef and the functions of its library.
+
+    TensorFlow takes half precision, and computes and gives single; ONNX's Resize gives what it
+    takes.
+    """
+    _cast_before(graph.node, "{}")
+    for function in graph.library.function:
+        _cast_before(function.node_def, "{}:y:0")
+
+
+def _cast_before(nodes: Any, result: str) -> None:
+    import tensorflow as tf
+
+    half, single = tf.float16.as_datatype_enum, tf.float32.as_datatype_enum
+    for node in [each for each in nodes if each.op in _WIDENED]:
+        if node.attr["T"].type != half:
+            continue
+        cast = nodes.add(name=f"{node.name}/single", op="Cast", input=[node.input[0]])
+        cast.attr["SrcT"].type, cast.attr["DstT"].type = half, single
+        node.attr["T"].type = single
+        node.input[0] = result.format(cast.name)

@@ -15,7 +15,7 @@ from inspector.export import protos
 from inspector.export import tensorflow_norms as fusing
 from inspector.export.axes import Order
 from inspector.export.feeds import Input
-from inspector.export.keras_trace import number_of, reachable
+from inspector.export.keras_trace import depended, number_of, reachable
 from inspector.export.manifests import Description
 from inspector.export.quiet import quiet
 from inspector.export.source import described
@@ -74,9 +74,10 @@ def open_graph(folder: Path) -> Subject:
         name=folder.resolve().name,
         inputs=inputs,
         call=call,
-        output_names=tuple(keys),
+        output_names=lambda: tuple(keys),
         variables={id(each.handle): each for each in served.variables},
         owner=loaded,
+        version=str(getattr(loaded, "tensorflow_version", "") or "of an unknown version"),
         order=Order.LAST,
     )
 
@@ -117,7 +118,7 @@ def convert(
 
     Raises
     ------
-    inspector.export.tensorflow_convert.ConversionError
+    inspector.export.tensorflow_unsupported.ConversionError
         tf2onnx fails.
     Exception
         Whatever TensorFlow raises.
@@ -166,11 +167,11 @@ def _describe(
     ]
     return tuple(norms), Description(
         framework="keras",
-        version=_version(),
+        version=f"unknown, in a SavedModel of TensorFlow {subject.version}",
         exporter=f"SavedModel, {exporter()}",
         tensors=tuple(tensors),
         batchnorms=tuple(sources),
-        not_exported=_left_out(subject, tied, paths),
+        not_exported=_left_out(subject, written, tied, paths),
         totals=_totals(tensors, subject, paths),
         notes=tuple(notes),
     )
@@ -251,14 +252,18 @@ def _value(variable: Any) -> Array:
 
 
 def _left_out(
-    subject: Subject, tied: Mapping[str, Any], paths: Mapping[int, str]
+    subject: Subject, written: Written, tied: Mapping[str, Any], paths: Mapping[int, str]
 ) -> tuple[NotExported, ...]:
     stored = {id(each) for each in tied.values()}
+    reached = depended(written.frozen, written.outputs)
+    read = {id(each) for name, each in written.captured.items() if name in reached}
     return tuple(
         NotExported(
             source=paths[id(each)],
             elements=int(np.prod(each.shape)),
-            why="stored in another form, from which its values cannot be told",
+            why="stored in another form, from which its values cannot be told"
+            if id(each) in read
+            else "no output depends on it",
         )
         for each in subject.variables.values()
         if id(each) not in stored
@@ -272,9 +277,3 @@ def _totals(
     statistics = {each.source for each in tensors if each.role is Role.STATISTIC}
     other = sum(size for path, size in sizes.items() if path in statistics)
     return FrameworkTotals(trainable=sum(sizes.values()) - other, other=other)
-
-
-def _version() -> str:
-    import keras
-
-    return str(keras.__version__)

@@ -21,20 +21,26 @@ class Subject:
     call
         From flat inputs to flat outputs, by inference.
     output_names
-        Empty where the model has no names for its outputs.
+        Asked after a call; empty where the model has no names for its outputs.
     variables
         By the id of TensorFlow's handle.
     owner
         What keeps tables and other resources.
+    notes
+        What the user should know of how it is called.
+    version
+        Of the TensorFlow that wrote it, where a file says so.
     """
 
     name: str
     inputs: tuple[Input, ...]
     call: Callable[[Sequence[Any]], list[Any]]
-    output_names: tuple[str, ...]
+    output_names: Callable[[], tuple[str, ...]]
     variables: Mapping[int, Any]
     owner: Any
     order: Order
+    notes: tuple[str, ...] = ()
+    version: str = ""
 
     @property
     def title(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,11 @@ _KNOWN = (
         "an axis that was to be free is fixed by what forward() computes",
         "leave it out of --dynamic; nothing was written",
     ),
+    (
+        re.compile(r"No ONNX function found for <OpOverload\(op='(?P<operator>[^']+)'"),
+        "PyTorch's exporter has no ONNX form of the operator {operator}",
+        "write that part of forward() with other operators; nothing was written",
+    ),
 )
 
 
@@ -42,7 +48,8 @@ def explained(name: str, failing: str) -> Iterator[None]:
     """Turn whatever a module's code or an exporter raises into one line that says what it was."""
     try:
         yield
-    except InspectorError:
+    except InspectorError as error:
+        error.where = error.where or name
         raise
     except Exception as error:  # forward() and torch.export keep to no base
         raise _line(error, name, failing) from error
@@ -51,11 +58,44 @@ def explained(name: str, failing: str) -> Iterator[None]:
 def _line(error: Exception, name: str, failing: str) -> UnreadableError:
     cause = _cause(error)
     if failing == CONVERTING:
+        if known := _known_by_place(cause):
+            return UnreadableError(known[0], where=name, hint=known[1])
         text = f"{type(cause).__name__}: {cause}"
         for pattern, what, hint in _KNOWN:
-            if pattern.search(text):
-                return UnreadableError(what, where=name, hint=hint)
+            if found := pattern.search(text):
+                return UnreadableError(what.format(**found.groupdict()), where=name, hint=hint)
     return UnreadableError(f"{failing}: {described(cause)}", where=name, hint=_HINTS[failing])
+
+
+_PLACES = (
+    (
+        "torch/distributions/",
+        "torch.distributions checks the values of its parameters, and a trace has none",
+        "build the distribution with validate_args=False; nothing was written",
+    ),
+    (
+        "torch/nn/utils/rnn.py",
+        "packed sequences (pack_padded_sequence) have lengths that only the data tell, which "
+        "torch.export cannot trace",
+        "run the recurrent layer on the padded tensor, and pick each row's last step by its length "
+        "with gather() (the same for a layer that reads forwards alone); nothing was written",
+    ),
+)
+"""Parts of PyTorch that cannot be traced, whatever they happen to say of it."""
+
+
+def _known_by_place(error: BaseException) -> tuple[str, str] | None:
+    """What is known of the part of PyTorch in which an export fails, and what to do."""
+    from torch.nn.utils.rnn import PackedSequence
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if any(isinstance(each, PackedSequence) for each in frame.f_locals.values()):
+            file = "torch/nn/utils/rnn.py"
+        for place, what, hint in _PLACES:
+            if place in file:
+                return what, hint
+    return None
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -152,7 +152,8 @@ def counted(module: torch.nn.Module) -> Iterator[dict[str, int]]:
     ------
     inspector.errors.UnreadableError
         A BatchNorm with running statistics is in training mode when it is called: the module's
-        own code put it there, and a forward pass changes what would be exported.
+        own code put it there, and a forward pass changes what would be exported. Or its scale or B
+        is computed anew in each pass.
     """
     import torch
 
@@ -165,13 +166,7 @@ def counted(module: torch.nn.Module) -> Iterator[dict[str, int]]:
             if torch.compiler.is_compiling():
                 return
             calls[path] += 1
-            if layer.training and layer.running_mean is not None:
-                raise UnreadableError(
-                    f"forward() puts BatchNorm {path!r} into training mode, so that it normalises "
-                    "by the batch and changes its statistics",
-                    where=type(module).__qualname__,
-                    hint="export a module that stays in eval mode",
-                )
+            _refuse_changing(layer, path, type(module).__qualname__)
 
         return count
 
@@ -181,3 +176,44 @@ def counted(module: torch.nn.Module) -> Iterator[dict[str, int]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def refuse_changed(module: torch.nn.Module, changed: Iterable[str]) -> None:
+    """Refuse a BatchNorm whose statistics a pass in eval mode has changed.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        `changed`, names of buffers, has some: the code calls the function with training=True.
+    """
+    layers = dict(_layers(module))
+    for name in changed:
+        path = layer_of(name.replace("running_var", "running_mean"))
+        if path in layers:
+            raise UnreadableError(
+                f"forward() normalises by the batch with the tensors of BatchNorm {path!r} and "
+                "changes its statistics (batch_norm with training=True)",
+                where=type(module).__qualname__,
+                hint="export a module that stays in eval mode",
+            )
+
+
+def _refuse_changing(layer: Any, path: str, where: str) -> None:
+    """Refuse a BatchNorm whose tensors are others in each pass."""
+    if layer.training and layer.running_mean is not None:
+        raise UnreadableError(
+            f"the module's own code puts BatchNorm {path!r} into training mode, so that it "
+            "normalises by the batch and changes its statistics",
+            where=where,
+            hint="export a module that stays in eval mode",
+        )
+    for name in ("weight", "bias"):
+        stored = {**layer._parameters, **layer._buffers}
+        if getattr(layer, name) is not None and name not in stored:
+            raise UnreadableError(
+                f"the {name} of BatchNorm {path!r} is computed anew in each pass (a "
+                "parametrization, or pruning), so that there is no tensor to keep",
+                where=where,
+                hint="store what it gives: torch.nn.utils.parametrize.remove_parametrizations"
+                f"(layer, {name!r}), or torch.nn.utils.prune.remove(layer, {name!r})",
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Example:
     """Tensors to call `forward` with: first `args`, then `kwargs`.
 
     `names` are `forward`'s for all of them, in that order; empty where it has none (`*args`).
+    `gathers` where some of them are in its `**kwargs`.
     """
 
     args: tuple[Any, ...]
@@ -33,6 +34,7 @@ class Example:
     names: tuple[str, ...]
     spread: int | None = None
     notes: tuple[str, ...] = ()
+    gathers: bool = False
 
     def tensors(self) -> list[Any]:
         """All of them in order."""
@@ -46,13 +48,12 @@ class Example:
     def with_tensors(self, tensors: Sequence[Any]) -> Example:
         """The same call with other tensors."""
         count = len(self.args)
-        return Example(
-            args=tuple(tensors[:count]),
-            kwargs=dict(zip(self.kwargs, tensors[count:], strict=True)),
-            names=self.names,
-            spread=self.spread,
-            notes=self.notes,
-        )
+        kwargs = dict(zip(self.kwargs, tensors[count:], strict=True))
+        return replace(self, args=tuple(tensors[:count]), kwargs=kwargs)
+
+    def copied(self) -> Example:
+        """The same with tensors of its own: forward() may change its inputs in place."""
+        return self.with_tensors([each.clone() for each in self.tensors()])
 
     def free(self, wanted: Sequence[str] | None) -> Axes:
         """The axes to be free: those asked for by name, or the batch of every input.
@@ -74,7 +75,12 @@ class Example:
         auto = torch.export.Dim.AUTO
         each = [dict.fromkeys(free, auto) or None for free in axes]
         if self.kwargs:
-            return dict(zip(self.names, each, strict=True))
+            if self.gathers and any(each):
+                raise UnreadableError(
+                    "inputs that forward() takes in its **kwargs cannot have free axes in PyTorch",
+                    hint="name them in forward()'s signature, or fix all axes: --dynamic none",
+                )
+            return None if self.gathers else dict(zip(self.names, each, strict=True))
         if self.spread is not None:
             return (*each[: self.spread], tuple(each[self.spread :]))
         return tuple(each)
@@ -161,7 +167,8 @@ def ordered(tensors: Sequence[Any], taken: Signature, notes: Sequence[str] = ())
     """
     if taken.spread is None and len(tensors) > len(taken.names):
         raise UsageError(
-            f"forward() takes {len(taken.names)} inputs and the example has {len(tensors)}",
+            f"forward() takes {len(taken.names)} input{'s' * (len(taken.names) != 1)} and the "
+            f"example has {len(tensors)}",
             hint=f"it takes {', '.join(taken.names) or 'none'}",
         )
     names = list(taken.names[: len(tensors) if taken.spread is None else taken.spread])
@@ -199,6 +206,7 @@ def by_name(tensors: Mapping[str, Any], taken: Signature, notes: Sequence[str] =
         kwargs={name: tensors[name] for name in order},
         names=tuple(order),
         notes=tuple(notes),
+        gathers=bool(unknown),
     )
 
 

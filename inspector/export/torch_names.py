@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inspector.export import protos
 from inspector.export.manifests import Description
@@ -30,9 +30,10 @@ def describe(
     drop_traces(proto)
     _rename_shared(held, proto)
     _drop_synthetic_biases(proto, {name for name, _ in held.named()})
-    used = {norm.path: _used(norm, held, proto) for norm in held.norms}
-    dead = _dead(held, proto, used)
-    norms, sources = _norms(held, proto, {**used, **dead})
+    index = _Index(held, proto)
+    used = {norm.path: _used(norm, index) for norm in held.norms}
+    dead = _dead(held, proto, used, index)
+    norms, sources = _norms(held, proto, {**used, **dead}, index)
     parameters = dict(held.once(held.parameters)).values()
     buffers = dict(held.once(held.buffers))
     description = Description(
@@ -95,8 +96,45 @@ def _drop_synthetic_biases(proto: ModelProto, own: set[str]) -> None:
         _remove(graph, [i for i, e in given if e.name not in used and e.name not in own])
 
 
+class _Index:
+    """Names and nodes by what they are looked up by: there may be a thousand BatchNorms.
+
+    `names` are those of each tensor by its key, `batchnorms` the nodes by the name of their mean.
+    """
+
+    def __init__(self, held: Held, proto: ModelProto) -> None:
+        self._key = held.key
+        self.stored = protos.initializers(proto)
+        self.names: dict[object, list[str]] = {}
+        for name, each in held.named():
+            self.names.setdefault(held.key(each), []).append(name)
+        self.own = {name for names in self.names.values() for name in names}
+        self.batchnorms: dict[str, list[NodeProto]] = {}
+        for node in protos.batchnorms(proto):
+            self.batchnorms.setdefault(node.input[3], []).append(node)
+
+    def names_of(self, tensor: Any) -> list[str]:
+        """Every name that the source has for a tensor: a shared layer has several paths."""
+        return self.names.get(self._key(tensor), [])
+
+    def nodes_of(self, norm: Norm) -> list[NodeProto]:
+        """The nodes of a layer; the exporter may use any of its names."""
+        if means := self.names_of(norm.mean):
+            return [node for name in means for node in self.batchnorms.get(name, ())]
+        # A frozen module has its tensors in its code, where they have no name.
+        wanted = [values.tobytes() for values in norm.values()]
+        return [
+            node
+            for mean, nodes in self.batchnorms.items()
+            for node in nodes
+            if mean not in self.own
+            and all(name in self.stored for name in node.input[1:5])
+            and [protos.array(self.stored[each]).tobytes() for each in node.input[1:5]] == wanted
+        ]
+
+
 def _norms(
-    held: Held, proto: ModelProto, used: dict[str, int]
+    held: Held, proto: ModelProto, used: dict[str, int], index: _Index
 ) -> tuple[tuple[ExpectedNorm, ...], tuple[SourceBatchNorm, ...]]:
     taken = {node.name for node in protos.nodes(proto)}
     norms: list[ExpectedNorm] = []
@@ -104,38 +142,44 @@ def _norms(
     for norm in held.norms:
         if norm.mean is None or norm.is_instance or not used[norm.path]:
             continue
-        found = _nodes_of(norm, held, proto)
-        for node in found:
+        found = index.nodes_of(norm)
+        epsilons = [_epsilon(norm, node) for node in found]
+        for node, epsilon in zip(found, epsilons, strict=True):
             node.name = protos.unique(norm.name, taken)
             protos.set_float(node, "momentum", 1.0 - (norm.momentum or 0.0))
             sources.append(
                 SourceBatchNorm(
-                    node=node.name, source=norm.name, epsilon=norm.epsilon, momentum=norm.momentum
+                    node=node.name, source=norm.name, epsilon=epsilon, momentum=norm.momentum
                 )
             )
         # A layer without its node: verification says so.
-        names = [node.name for node in found] + [""] * (used[norm.path] - len(found))
+        missing = used[norm.path] - len(found)
+        names = [node.name for node in found] + [""] * missing
+        epsilons += [norm.epsilon] * missing
         values = norm.values()
         norms += [
-            ExpectedNorm(node=name, source=norm.name, values=values, epsilon=norm.epsilon)
-            for name in names
+            ExpectedNorm(node=name, source=norm.name, values=values, epsilon=epsilon)
+            for name, epsilon in zip(names, epsilons, strict=True)
         ]
     return tuple(norms), tuple(sources)
 
 
-def _used(norm: Norm, held: Held, proto: ModelProto) -> int:
+def _epsilon(norm: Norm, node: NodeProto) -> float:
+    """The layer's own; the code's where that takes the layer's tensors and never calls it."""
+    return norm.epsilon if norm.calls else protos.get_float(node, "epsilon", norm.epsilon)
+
+
+def _used(norm: Norm, index: _Index) -> int:
     """How many nodes a layer has at least.
 
     Nothing counts calls in the branches of `torch.cond`; a mean that was stored tells of those.
     """
     if norm.mean is None:
         return norm.calls
-    stored = protos.initializers(proto)
-    means = {name for name, each in held.buffers if held.key(each) == held.key(norm.mean)}
-    return max(norm.calls, int(bool(means & stored.keys())))
+    return max(norm.calls, int(any(name in index.stored for name in index.names_of(norm.mean))))
 
 
-def _dead(held: Held, proto: ModelProto, used: dict[str, int]) -> dict[str, int]:
+def _dead(held: Held, proto: ModelProto, used: dict[str, int], index: _Index) -> dict[str, int]:
     """Nodes that are left of layers which are called more often than they reach an output.
 
     An exporter takes away what no output depends on. That it is so, and not that a layer was folded
@@ -150,10 +194,9 @@ def _dead(held: Held, proto: ModelProto, used: dict[str, int]) -> dict[str, int]
     for norm in held.norms:
         if norm.mean is None or norm.is_instance or not used[norm.path]:
             continue
-        nodes = _nodes_of(norm, held, proto)
+        nodes = index.nodes_of(norm)
         own = [e for e in (norm.weight, norm.bias, norm.mean, norm.var) if e is not None]
-        keys = {held.key(each) for each in own}
-        names = [name for name, each in held.named() if held.key(each) in keys]
+        names = {name for each in own for name in index.names_of(each)}
         reading = [node for name in names for node in readers.get(name, ())]
         if len(nodes) < used[norm.path] and all(any(n is e for e in nodes) for n in reading):
             found[norm.path] = len(nodes)
@@ -176,24 +219,6 @@ def _remarks_on_dead(dead: dict[str, int]) -> list[str]:
         if left
         else f"BatchNorm {path!r} is computed and reaches no output: it is not in the file"
         for path, left in dead.items()
-    ]
-
-
-def _nodes_of(norm: Norm, held: Held, proto: ModelProto) -> list[NodeProto]:
-    # A shared layer has several paths, and the exporter may use any of them.
-    means = {name for name, each in held.named() if held.key(each) == held.key(norm.mean)}
-    if means:
-        return [node for node in protos.batchnorms(proto) if node.input[3] in means]
-    # A frozen module has its tensors in its code, where they have no name.
-    stored = protos.initializers(proto)
-    wanted = [values.tobytes() for values in norm.values()]
-    own = {name for name, _ in held.named()}
-    return [
-        node
-        for node in protos.batchnorms(proto)
-        if node.input[3] not in own
-        and all(name in stored for name in node.input[1:5])
-        and [protos.array(stored[name]).tobytes() for name in node.input[1:5]] == wanted
     ]
 
 

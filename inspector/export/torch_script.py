@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from inspector.errors import UnreadableError
@@ -103,6 +103,16 @@ def _undo_merging(proto: ModelProto, held: Held) -> None:
         name = node.output[0]
         proto.graph.initializer.append(numpy_helper.from_array(array(own[name]), name))
         proto.graph.node.remove(node)
+
+
+def store_again(proto: ModelProto, held: Held, changed: Iterable[str]) -> None:
+    """Store buffers as they are: the exporter runs the module, which may change them, first."""
+    from onnx import numpy_helper
+
+    own = dict(held.named())
+    stored = {each.name: each for each in proto.graph.initializer}
+    for name in own.keys() & stored.keys() & set(changed):
+        stored[name].CopyFrom(numpy_helper.from_array(array(own[name]), name))
 
 
 def of_script(module: torch.jit.ScriptModule, name: str) -> Held:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from inspector.errors import UnreadableError
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,7 +35,7 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
     # Of the CPU alone: no other generator is used by a forward pass in eval mode on it.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            module.eval()
+            _evaluate(module)
             yield
         finally:
             for attributes in found:
@@ -43,6 +45,61 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
             for tensor, version, values in kept:
                 if tensor._version != version:
                     tensor.copy_(values)
+
+
+def _evaluate(module: torch.nn.Module) -> None:
+    try:
+        module.eval()
+    except NotImplementedError as error:
+        raise UnreadableError(
+            "it is the module of a saved program (torch.export), whose mode is fixed",
+            where=type(module).__qualname__,
+            hint="give the program itself, or its .pt2 file",
+        ) from error
+
+
+@contextmanager
+def one_pass(module: torch.nn.Module, changed: dict[str, None]) -> Iterator[None]:
+    """Put back what a forward pass changes; the names of that go into `changed`.
+
+    Those are buffers with other values, and attributes that are others. A file of ONNX keeps
+    nothing from run to run: each begins with what is stored. Lazy layers keep what their first pass
+    gives them.
+    """
+    import torch
+
+    if any(torch.nn.parameter.is_lazy(e) for e in (*module.parameters(), *module.buffers())):
+        yield
+        return
+    attributes = [(path, _Attributes(each)) for path, each in module.named_modules()]
+    kept = [
+        (name, each, each._version, each.detach().clone())
+        for name, each in module.named_buffers()
+        if not each.is_inference() and not each.is_meta
+    ]
+    try:
+        yield
+    finally:
+        now = dict(module.named_buffers())
+        for path, each in attributes:
+            changed.update(dict.fromkeys(f"{path}.{name}".lstrip(".") for name in each.changed()))
+            each.restore()
+        for name, tensor, version, values in kept:
+            if not _equal(now.get(name), values):
+                changed[name] = None
+            if tensor._version != version:
+                tensor.copy_(values)
+            if isinstance(module, torch.jit.ScriptModule) and now.get(name) is not tensor:
+                path, _, last = name.rpartition(".")
+                setattr(dict(module.named_modules())[path], last, tensor)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    import torch
+
+    if one is None or one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(one, other) or bool((one == other)[~one.isnan()].all() and one.isnan().any())
 
 
 class _Attributes:
@@ -59,6 +116,14 @@ class _Attributes:
         self._values = {} if self._scripted else dict(vars(module))
         self._inside = [(e, dict(e)) for e in self._values.values() if isinstance(e, dict)]
 
+    def changed(self) -> list[str]:
+        """Names of attributes that are others now; those in dictionaries are not among them."""
+        now = {} if self._scripted else vars(self._module)
+        return [name for name in {**self._values, **now} if not self._is_kept(name, now)]
+
+    def _is_kept(self, name: str, now: dict[str, Any]) -> bool:
+        return name in self._values and name in now and now[name] is self._values[name]
+
     def restore(self) -> None:
         if self._scripted:
             if self._training is not None:
@@ -67,12 +132,18 @@ class _Attributes:
         if type(self._module) is not self._kind:
             # A lazy layer's first call makes an ordinary one of it.
             self._module.__class__ = self._kind
-        own = vars(self._module)
-        own.clear()
-        own.update(self._values)
+        _set(vars(self._module), self._values)
         for each, values in self._inside:
-            each.clear()
-            each.update(values)
+            _set(each, values)
+
+
+def _set(found: dict[Any, Any], values: dict[Any, Any]) -> None:
+    # What has not changed is not touched: compiled code asks whether it has been.
+    if len(found) != len(values) or any(
+        found.get(name, _set) is not e for name, e in values.items()
+    ):
+        found.clear()
+        found.update(values)
 
 
 class _Lazy:
@@ -132,3 +203,17 @@ def as_stored(module: torch.nn.Module) -> Iterator[list[str]]:
     finally:
         for _, layer, epsilon in changed:
             layer.eps = epsilon
+
+
+@contextmanager
+def without_checks() -> Iterator[None]:
+    """Distributions that take their parameters unchecked: a trace has no values to look at."""
+    from torch.distributions import Distribution
+
+    # PyTorch has a setter for it, and no way to ask.
+    found = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(found)

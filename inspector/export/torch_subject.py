@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inspector.errors import UnreadableError
 from inspector.export import torch_held as holding
-from inspector.export import torch_program, torch_script, torch_trace
+from inspector.export import torch_outputs, torch_program, torch_script, torch_trace
 from inspector.export.torch_errors import refuse_unexportable
 from inspector.export.torch_held import Held
 from inspector.export.torch_inputs import Axes, Example, Signature, ordered, signature
-from inspector.export.torch_state import as_stored, evaluating
+from inspector.export.torch_state import as_stored, evaluating, one_pass, without_checks
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,9 @@ _ROUNDED = (
 class Subject(ABC):
     """A model of PyTorch's, ready to be run, converted and described.
 
-    `notes` are about how it was taken; `opsets` those that its exporter writes.
+    `notes` are about how it was taken; `opsets` those that its exporter writes; `output_names` what
+    its forward pass calls its outputs, empty where it does not; `changed` the buffers and
+    attributes that a pass changes, which are put back after each.
     """
 
     opsets = OPSETS
@@ -41,6 +43,8 @@ class Subject(ABC):
     def __init__(self, name: str, notes: list[str]) -> None:
         self.name = name
         self.notes = notes
+        self.output_names: tuple[str, ...] = ()
+        self.changed: dict[str, None] = {}
 
     @abstractmethod
     def tensors(self) -> dict[str, Any]:
@@ -62,6 +66,25 @@ class Subject(ABC):
     @abstractmethod
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """One forward pass."""
+
+    def state(self, example: Example) -> list[str]:
+        """What a pass changes that the next one gives other outputs by, and buffers; see `changed`.
+
+        Attributes are often no more than caches: a second pass tells.
+        """
+        found = list(self.changed)
+        if not found or self.tensors().keys() & found or not self.repeats(example):
+            return found
+        return []
+
+    def repeats(self, example: Example) -> bool:
+        """Whether a second pass, with nothing put back before it, gives what the first does."""
+        return True
+
+    @contextmanager
+    def giving(self, given: Any) -> Iterator[Any]:
+        """It gives outputs like these from here on, in containers that PyTorch knows."""
+        yield given
 
     @abstractmethod
     def held(self) -> Held:
@@ -89,6 +112,15 @@ def _is_lazy(tensor: Any) -> bool:
     from torch.nn.parameter import is_lazy
 
     return bool(is_lazy(tensor))
+
+
+def _drawn(module: Any, args: Any, kwargs: Any) -> Any:
+    """One pass that draws the random numbers that any other does."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return module(*args, **kwargs)
 
 
 class ModuleSubject(Subject):
@@ -120,7 +152,14 @@ class ModuleSubject(Subject):
             yield
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        return self._module(*args, **kwargs)
+        with one_pass(self._module, self.changed):
+            return self._module(*args, **kwargs)
+
+    def repeats(self, example: Example) -> bool:
+        with one_pass(self._module, {}):
+            calls = [(each.args, each.kwargs) for each in (example.copied(), example.copied())]
+            first, second = (_drawn(self._module, *each) for each in calls)
+        return torch_outputs.are_equal(first, second)
 
     @contextmanager
     def counting(self) -> Iterator[None]:
@@ -128,12 +167,22 @@ class ModuleSubject(Subject):
         with holding.counted(self._module) as calls:
             yield
             self._calls = dict(calls)
+        holding.refuse_changed(self._module, self.changed)
+
+    @contextmanager
+    def giving(self, given: Any) -> Iterator[Any]:
+        made = torch_outputs.plain(given)
+        with (
+            contextlib.nullcontext() if made is given else torch_outputs.giving_plain(self._module)
+        ):
+            yield made
 
     def held(self) -> Held:
         return holding.of_module(self._module, self._calls)
 
     def convert(self, example: Example, opset: int, axes: Axes) -> ModelProto:
-        return torch_trace.convert_module(self._module, example, opset, axes)
+        with without_checks(), one_pass(self._module, self.changed):
+            return torch_trace.convert_module(self._module, example, opset, axes)
 
 
 class ScriptSubject(Subject):
@@ -160,13 +209,17 @@ class ScriptSubject(Subject):
             yield
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        return self._module(*args, **kwargs)
+        with one_pass(self._module, self.changed):
+            return self._module(*args, **kwargs)
 
     def held(self) -> Held:
         return torch_script.of_script(self._module, self.name)
 
     def convert(self, example: Example, opset: int, axes: Axes) -> ModelProto:
-        return torch_script.convert(self._module, example, opset, axes, self.held())
+        with one_pass(self._module, self.changed):
+            proto = torch_script.convert(self._module, example, opset, axes, self.held())
+        torch_script.store_again(proto, self.held(), self.changed)
+        return proto
 
     def exporter(self) -> str:
         import torch
@@ -210,23 +263,18 @@ class ProgramSubject(Subject):
         self._module = self._program.module(check_guards=False)
         if rounded := torch_program.store_epsilons(self._module):
             self.notes.append(_ROUNDED.format(rounded))
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), contextlib.ExitStack() as kept:
-            kept.callback(_restore, [(e, e.clone()) for e in self._module.buffers()])
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             yield
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        return self._module(*args, **kwargs)
+        with one_pass(self._module, self.changed):
+            return self._module(*args, **kwargs)
 
     def held(self) -> Held:
         return torch_program.of_program(self._program, self.name)
 
     def convert(self, example: Example, opset: int, axes: Axes) -> ModelProto:
         return torch_trace.convert_program(self._program, opset)
-
-
-def _restore(kept: list[tuple[Any, Any]]) -> None:
-    for tensor, values in kept:
-        tensor.copy_(values)
 
 
 def subject(found: object) -> Subject:

@@ -112,7 +112,8 @@ def runner(
     def run(feeds: Feeds) -> list[Array]:
         tensors = example.tensors()
         for i, position in slots:
-            values = np.ascontiguousarray(feeds[names[i]])
+            # A copy: forward() may change its inputs in place, and ONNX Runtime is fed them next.
+            values = np.array(feeds[names[i]], order="C")
             tensors[position] = torch.from_numpy(values).to(tensors[position].device)
         given = example.with_tensors(tensors)
         leaves = pytree.tree_leaves(call(*given.args, **given.kwargs))

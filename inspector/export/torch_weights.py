@@ -131,6 +131,13 @@ def _pickled(path: Path, *, unsafe: bool) -> Any:
             hint=f"save its state_dict() instead, or add --unsafe if you trust the file: opening "
             f"{_RUNS_CODE}",
         ) from error
+    except AttributeError as error:
+        raise UnreadableError(
+            f"the class of what was pickled is not found: {described(error)}",
+            where=str(path),
+            hint="a whole module names its class by where that was defined, a script as __main__: "
+            "give the class as the source, file.py:callable, and save its state_dict() as weights",
+        ) from error
     except Exception as error:  # a broken archive, a missing class, a legacy tar: no common base
         raise _broken(path, error) from error
 
@@ -235,12 +242,19 @@ def _checked(tensors: Mapping[str, Any], own: Mapping[str, Any], where: Path) ->
         for name, each in own.items()
         if name in tensors and not is_lazy(each) and tensors[name].shape != each.shape
     ]
+    # Integers would be taken for values, and are those of a quantised model without their scale.
+    whole = [
+        f"{name} is {str(tensors[name].dtype)[6:]} and not {str(each.dtype)[6:]}"
+        for name, each in own.items()
+        if name in tensors and each.dtype.is_floating_point and not _is_real(tensors[name])
+    ]
     problems = [
         f"{len(names)} {what} ({_some(names)})"
         for names, what in (
-            (missing, "of the module's tensors are missing"),
-            (unexpected, "of its tensors are not the module's"),
-            (shaped, "have another shape"),
+            (missing, "of the module's tensors missing"),
+            (unexpected, "of its tensors not the module's"),
+            (shaped, "of another shape"),
+            (whole, "of a dtype that holds no real numbers"),
         )
         if names
     ]
@@ -251,6 +265,10 @@ def _checked(tensors: Mapping[str, Any], own: Mapping[str, Any], where: Path) ->
             hint="the file belongs to another module, or to another version of it",
         )
     return _cast(tensors, own)
+
+
+def _is_real(tensor: Any) -> bool:
+    return bool(tensor.dtype.is_floating_point)
 
 
 def _addresses(own: Mapping[str, Any], tensors: Mapping[str, Any]) -> set[int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from inspector.compare import floor as floors
 from inspector.compare.difference import difference, distances, worst
-from inspector.compare.run import Array, Fed, Runner
+from inspector.compare.run import Array, Fed, Feeds, InParts, Runner
 from inspector.errors import ExportDisagreesError, RunError, UnreadableError
 from inspector.export import feeds as feed
 from inspector.export.references import Reference
@@ -62,7 +62,8 @@ def verify(
     stored
         What each BatchNormalization node holds, by the node's name.
     weights
-        The framework's tensors among the initializers: what rounding is measured with.
+        The framework's tensors among the initializers: what rounding is measured with. Each is
+        asked for once, and held no longer than that takes.
     name
         What messages call the model.
 
@@ -124,11 +125,14 @@ def _run_exported(
     model: bytes | Path, wanted: Reference, weights: Mapping[str, Array], name: str
 ) -> tuple[list[dict[str, Array]], floors.Deviations]:
     """The exported model's outputs on each batch, and how far each of them moves by rounding."""
-    optimised = Runner(model, name=name)
+    optimised = _Reopening(model, name)
     batches = [Fed(values=batch) for batch in wanted.batches]
     results = [optimised.run(batch) for batch in batches]
 
     def others() -> Iterator[Runner]:
+        if isinstance(model, Path):
+            # Two large models at a time can be more than the machine holds.
+            optimised.let_go()
         yield Runner(model, name=name, optimise=False)
         # What inputs alone move, a deep network forgets on the way: weights round in every layer.
         rng = np.random.default_rng(feed.SEED)
@@ -136,10 +140,40 @@ def _run_exported(
             model,
             name=name,
             optimise=False,
-            instead={each: floors.neighbours(values, rng) for each, values in weights.items()},
+            instead={each: _neighbours(values, rng) for each, values in weights.items()},
         )
 
     return results, floors.measure(optimised, others(), batches, results, seed=feed.SEED)
+
+
+class _Reopening(InParts):
+    """A model with graph optimisation that can be let go: it is loaded again when next it runs."""
+
+    def __init__(self, model: bytes | Path, name: str) -> None:
+        self.name = name
+        self._model = model
+        self._runner: Runner | None = None
+
+    def let_go(self) -> None:
+        self._runner = None
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        if self._runner is None:
+            self._runner = Runner(self._model, name=self.name)
+        return self._runner.run(Fed(values=feeds))
+
+
+_AT_ONCE = 2**20
+"""Elements of a tensor that are moved at a time: that takes several copies in double precision."""
+
+
+def _neighbours(values: Array, rng: np.random.Generator) -> Array:
+    """`floors.neighbours` in pieces, which gives the same."""
+    moved, given = np.empty(values.size, values.dtype), values.reshape(-1)
+    for at in range(0, values.size, _AT_ONCE):
+        piece = slice(at, at + _AT_ONCE)
+        moved[piece] = floors.neighbours(given[piece], rng)
+    return moved.reshape(values.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

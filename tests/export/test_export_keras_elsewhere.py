@@ -86,3 +86,55 @@ def test_a_model_of_the_torch_backend(read: Any, run: Any, tmp_path: Path) -> No
     (got,) = run(tmp_path / "x.onnx", {"image": image.transpose(0, 3, 1, 2)})
     assert np.abs(got - wanted).max() < 1e-4
     assert len(read(tmp_path / "x.onnx").norms) == 1
+
+
+OWN = """
+import keras, numpy as np
+from keras import layers as L
+
+@keras.saving.register_keras_serializable("elsewhere")
+class Two(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.first, self.second = L.BatchNormalization(), L.BatchNormalization()
+
+    def build(self, a_shape, b_shape=None):
+        self.first.build(a_shape)
+        self.second.build(a_shape)
+
+    def call(self, a, b=None):
+        x = self.first(a)
+        return {"z": x if b is None else x + self.second(b), "a": a}
+
+def build():
+    Two()  # numbers its layers, which those of the copy then have not
+    model = Two()
+    model(np.zeros((2, 6), "f4"), np.zeros((2, 6), "f4"))
+    rng = np.random.default_rng(0)
+    for each in model.weights:
+        each.assign(rng.uniform(0.5, 1.5, each.shape))
+    return model
+"""
+ASKING = """
+import json
+from inspector.export import export_keras
+made = export_keras("own.py:build", "x.onnx", imports=["own"])
+print(json.dumps([made.manifest.verification.bitwise, made.notes]))
+"""
+
+
+def test_layers_that_are_numbered_anew_in_the_copy(read: Any, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    done = subprocess.run(  # noqa: S603  # this Python
+        [sys.executable, "-c", ASKING],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [8, []]
+    graph = read(tmp_path / "x.onnx").model.graph
+    assert [each.name for each in graph.input] == ["input_0", "input_1"]
+    assert [each.name for each in graph.output] == ["a", "z"]

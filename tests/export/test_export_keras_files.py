@@ -259,7 +259,7 @@ def test_custom_objects_by_import(
     sys.modules.pop("own_layers")
     registered = keras.saving.get_custom_objects()
     registered.pop("bninspect_tests>Doubled")
-    with pytest.raises(UnreadableError, match="does not load it") as caught:
+    with pytest.raises(UnreadableError, match="needs the class 'Doubled' of module 'own") as caught:
         export_keras(str(tmp_path / "net.keras"), tmp_path / "x.onnx")
     assert "--import" in caught.value.hint
 

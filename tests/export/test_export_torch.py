@@ -356,7 +356,7 @@ def brain() -> Any:
 
 REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "forward fails": (Failing, (3, 4), UnreadableError, "on its example input: ValueError: no"),
-    "no operator": (Unsupported, (3, 4, 4), UnreadableError, "No ONNX function found"),
+    "no operator": (Unsupported, (3, 4, 4), UnreadableError, "no ONNX form of the operator"),
     "training": (Training, (3, 4), UnreadableError, "puts BatchNorm 'norm' into training mode"),
     "double": (double, Image, RunError, "ONNX Runtime has no float64 form of some operators"),
     "bfloat16": (brain, Image, UnreadableError, "is bfloat16"),
@@ -513,5 +513,5 @@ class Sized(nn.Module):
 
 
 def test_an_output_that_is_no_tensor(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="gives a int among its outputs"):
+    with pytest.raises(UnreadableError, match="gives an int among its outputs"):
         export_torch(Sized(), tmp_path / "x.onnx", input_shape=(1, 3))

@@ -231,7 +231,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Callable[[Path], Any], type[Exceptio
     "no such input": (Two, lambda _: {"example": {"y": X}}, UsageError,
                       "forward() takes no input 'y'"),
     "too many": (Image, lambda _: {"example": (X, X)}, UsageError,
-                 "takes 1 inputs and the example has 2"),
+                 "takes 1 input and the example has 2"),
     "no tensor": (Image, lambda _: {"example": ("x",)}, UsageError, "holds a str"),
     "no file": (Image, no_file, UnreadableError, "there is no such file"),
     "pickled": (Image, pickled, UnreadableError, "no .npz or .npy file of plain arrays"),

@@ -148,13 +148,13 @@ def changed(state: Any, **other: Any) -> Any:
 
 WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "missing": (lambda s: {n: e for n, e in s.items() if not n.startswith("bn.")}, UnreadableError,
-                "4 of the module's tensors are missing (bn.weight, bn.bias, bn.running_mean, …)"),
+                "4 of the module's tensors missing (bn.weight, bn.bias, bn.running_mean, …)"),
     "unexpected": (lambda s: changed(s, more__weight=torch.ones(3)), UnreadableError,
-                   "1 of its tensors are not the module's (more.weight)"),
+                   "1 of its tensors not the module's (more.weight)"),
     "shape": (lambda s: changed(s, conv__weight=torch.ones(8, 3, 3, 3)), UnreadableError,
-              "1 have another shape (conv.weight is [8, 3, 3, 3] and not [4, 3, 3, 3])"),
+              "1 of another shape (conv.weight is [8, 3, 3, 3] and not [4, 3, 3, 3])"),
     "another": (lambda _: nn.Linear(3, 3).state_dict(), UnreadableError,
-                "12 of the module's tensors are missing"),
+                "12 of the module's tensors missing"),
     "ambiguous": (lambda s: {"model": s, "ema": s, "epoch": 1}, UsageError,
                   "several sets of weights that fit alike: 'model' and 'ema'"),
     "empty": (lambda _: {"epoch": 3}, UnreadableError, "it holds no state dict"),
@@ -211,3 +211,11 @@ def test_broken_files(name: str, content: bytes, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(UnreadableError, match="there is no such file"):
         export_torch(Net(), tmp_path / "x.onnx", weights=tmp_path / "no.pt", input_shape=IMAGE)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64], ids=str)
+def test_weights_that_are_no_real_numbers(dtype: Any, tmp_path: Path) -> None:
+    state = Net().state_dict()
+    torch.save({**state, "conv.weight": state["conv.weight"].to(dtype)}, tmp_path / "w.pt")
+    with pytest.raises(UnreadableError, match=r"conv\.weight is \w+ and not float32"):
+        export_torch(Net(), tmp_path / "m.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from inspector.compare import floor
 from inspector.compare.run import Array
 from inspector.errors import ExitCode, ExportDisagreesError, RunError
 from inspector.export import feeds, protos
+from inspector.export import verify as verifying
 from inspector.export.feeds import Feeds
 from inspector.export.references import Reference, reference
 from inspector.export.verify import ExpectedNorm, verify
@@ -241,3 +244,35 @@ g (float[batch, 3] x) => (int64[batch, 3] y) <int64[1] k = {3}>
         ExportDisagreesError, match=r"[0-9]+ of [0-9]+ integers of output 'y' differ"
     ):
         check(ranks, lambda batch: [np.argsort(batch["x"]).astype("i8")], norms=())
+
+
+def test_a_model_in_two_files_is_never_loaded_twice_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living: list[int] = []
+    most = []
+
+    class Counted(verifying.Runner):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            living.append(1)
+            most.append(len(living))
+
+        def __del__(self) -> None:
+            living.pop()
+
+    monkeypatch.setattr(verifying, "Runner", Counted)
+    (tmp_path / "m.onnx").write_bytes(model().SerializeToString())
+    weights = {each.name: protos.array(each) for each in model().graph.initializer}
+    given = reference(framework, [INPUT]), [NORM], protos.stored_norms(model()), weights
+    found = verify(tmp_path / "m.onnx", *given, name="m")
+    assert (max(most), len(most)) == (1, 4)
+    assert found == check(model())
+
+
+def test_moving_in_pieces_moves_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(7, 9)).astype("f4")
+    whole = floor.neighbours(values, np.random.default_rng(1))
+    monkeypatch.setattr(verifying, "_AT_ONCE", 10)
+    pieces = verifying._neighbours(values, np.random.default_rng(1))
+    assert pieces.tobytes() == whole.tobytes() != values.tobytes()

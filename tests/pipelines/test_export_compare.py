@@ -154,3 +154,15 @@ def test_the_stages_are_told(models: Path) -> None:
     assert any(each.startswith("left: ") for each in stages)
     assert any(each.startswith("right: ") for each in stages)
     assert "reading both models" in stages
+
+
+def test_what_a_source_lacks_is_said_of_its_side(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("from torch.nn import BatchNorm1d\n\n\ndef build():\n"
+                                     "    return BatchNorm1d(4)\n")  # fmt: skip
+    source = str(tmp_path / "net.py:build")
+    ran = run("export-compare", source, source, "--left-input-shape", "2,4")
+    assert ran.code == 2
+    assert "no example input (right source)" in ran.err
+    assert "give --right-input-shape or --right-example" in ran.err
+    ran = run("export-compare", source, source, "--right-input-shape", "2,x")
+    assert (ran.code, "--right-input-shape '2,x' is no shape" in ran.err) == (2, True)
