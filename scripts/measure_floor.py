@@ -3,7 +3,7 @@
 The numbers behind `FLOORS` and `ULPS` in inspector/compare/floor.py: run it again whenever the
 way the floor is measured changes. Pairs are the question's small network as either framework
 writes it (tests/compare/nets.py), deeper stacks of Conv, BatchNorm and Relu against the same with
-BatchNorm folded, and float16.
+BatchNorm folded, and copies in float16 and int8.
 
     python scripts/measure_floor.py [--pairs 100]
 """
@@ -68,6 +68,53 @@ def deep(seed: int, layers: int, **changes: float) -> Pair:
     )
 
 
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """float16 inside, with float32 ends."""
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = made.graph
+    for each in graph.initializer:
+        values = onnx.numpy_helper.to_array(each).astype(np.float16)
+        each.CopyFrom(onnx.numpy_helper.from_array(values, each.name))
+    x, y = graph.input[0].name, graph.output[0].name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for at, name in enumerate(names):
+                names[at] = f"{name}_half" if name in (x, y) else name
+    cast = onnx.helper.make_node
+    graph.node.insert(0, cast("Cast", [x], [f"{x}_half"], to=TensorProto.FLOAT16))
+    graph.node.append(cast("Cast", [f"{y}_half"], [y], to=TensorProto.FLOAT))
+    return made
+
+
+def quantised(model: onnx.ModelProto, how: str, seed: int) -> onnx.ModelProto:
+    """Quantised by ONNX Runtime's own tool: ``static`` (QDQ) or ``dynamic``."""
+    from onnxruntime import quantization as q
+
+    class Reader(q.CalibrationDataReader):
+        def __init__(self) -> None:
+            rng = np.random.default_rng(seed)
+            self.left = [3 * rng.standard_normal((16, 3, 12, 12)) for _ in range(8)]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return {"x": self.left.pop().astype(np.float32)} if self.left else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "plain.onnx", Path(folder) / "quantised.onnx"
+        onnx.save(model, source)
+        if how == "dynamic":
+            q.quantize_dynamic(source, target, weight_type=q.QuantType.QUInt8)
+        else:
+            q.quantize_static(source, target, Reader(), quant_format=q.QuantFormat.QDQ)
+        return onnx.load(target)
+
+
+def coarse(seed: int, how: str, **changes: float) -> Pair:
+    """A net of 8 layers, and the same in float16 or int8."""
+    left = nets.deep(seed=seed, layers=8, folded=how != "half")
+    right = nets.deep(seed=seed, layers=8, folded=how != "half", **changes)
+    return left, halved(right) if how == "half" else quantised(right, how, seed)
+
+
 def look(pair: Pair, folder: Path, seed: int) -> Seen:
     """Compare a pair, and note how far its worst element lies in floors."""
     from inspector.flows import compare_files
@@ -78,12 +125,13 @@ def look(pair: Pair, folder: Path, seed: int) -> Seen:
     ratios: list[float] = []
     plain = judged.allowance
 
-    def watched(lefts, rights, *deviations):  # type: ignore[no-untyped-def]  # as the original
-        made = plain(lefts, rights, *deviations)
+    def watched(lefts, rights, *deviations, grain=floor.FINE):  # type: ignore[no-untyped-def]  # as the original
+        made = plain(lefts, rights, *deviations, grain=grain)
         for a, b, bound in zip(lefts, rights, made.bounds, strict=True):
             apart = np.abs(a.astype(np.float64) - b.astype(np.float64))
             with np.errstate(divide="ignore", invalid="ignore"):
-                ratios.append(float(np.nanmax(np.where(apart > 0, apart / bound, 0.0), initial=0)))
+                shares = np.where(apart > 0, apart / bound, 0.0)
+            ratios.append(grain.floors * float(np.nanmax(shares, initial=0)))
         return made
 
     judged.allowance = watched
@@ -92,7 +140,7 @@ def look(pair: Pair, folder: Path, seed: int) -> Seen:
     finally:
         judged.allowance = plain
     outputs = len(found.outputs) * len(found.batch_sizes)
-    return Seen(floors=floor.FLOORS * max(ratios[:outputs], default=0.0), verdict=found.verdict)
+    return Seen(floors=max(ratios[:outputs], default=0.0), verdict=found.verdict)
 
 
 def kinds() -> Iterator[tuple[str, Callable[[int], Pair], Callable[[int], Pair]]]:
@@ -113,6 +161,12 @@ def kinds() -> Iterator[tuple[str, Callable[[int], Pair], Callable[[int], Pair]]
             lambda seed, n=layers: deep(seed, n, epsilon=1e-5),
         )
     yield "float16 against float32", half, lambda seed: half(seed, epsilon=1e-5)
+    for how in ("half", "static", "dynamic"):
+        yield (
+            f"8 layers, {how}",
+            lambda seed, h=how: coarse(seed, h),
+            lambda seed, h=how: coarse(seed, h, epsilon=0.02 if h == "half" else 0.3),
+        )
 
 
 def main() -> None:

@@ -7,24 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspector.cli.collector import collect_cycles
+from inspector.cli.compare import add_compare
 from inspector.cli.exports import add_exports
 from inspector.cli.group import DefaultGroup
 from inspector.cli.options import (
-    AtolOption,
     ExternalDirOption,
     Format,
     FormatOption,
-    LayoutOption,
     ModelArgument,
-    RtolOption,
-    SeedOption,
-    StrictOption,
     Style,
     TableFormat,
     TableFormatOption,
 )
-from inspector.cli.terminal import print_report, progress, wants_color, width
+from inspector.cli.terminal import print_report, wants_color, width
 from inspector.cli.usage import Command
 from inspector.errors import ExitCode, UsageError
 
@@ -145,39 +140,7 @@ def reconcile(
         raise typer.Exit(ExitCode.FINDINGS)
 
 
-@app.command(cls=Command, short_help="Are two models one function or not, and why.")
-def compare(
-    left: Annotated[str, typer.Argument(metavar="LEFT", help="An ONNX file.")],
-    right: Annotated[
-        str, typer.Argument(metavar="RIGHT", help="The ONNX file to hold against it.")
-    ],
-    strict: StrictOption = False,
-    atol: AtolOption = None,
-    rtol: RtolOption = None,
-    layout: LayoutOption = None,
-    seed: SeedOption = 0,
-    external_dir: ExternalDirOption = None,
-    format: FormatOption = Format.text,
-) -> None:
-    """Run two models on the same inputs: are they one function or not, and why."""
-    from inspector.cli.verdicts import exit_code
-    from inspector.flows import compare_files
-    from inspector.report import render
-
-    collect_cycles()
-    with progress() as stage:
-        fact = compare_files(
-            left,
-            right,
-            atol=atol,
-            rtol=rtol,
-            layout=layout,
-            seed=seed,
-            external_dirs=external_dir or (),
-            progress=stage,
-        )
-    print_report(render(fact, format, width=width(), color=wants_color(sys.stdout)))
-    raise typer.Exit(int(exit_code(fact.verdict, strict=strict)))
+add_compare(app)
 
 
 def _count(text: str) -> int:

@@ -63,12 +63,35 @@ def align(left: Network, right: Network) -> Alignment:
     matched = [(i, i) for i in range(start)]
     matched += [(start + i, start + j) for i, j in middle]
     matched += [(len(a) - end + i, len(b) - end + i) for i in range(end)]
+    matched += _rescued(matched, a, b)
     lefts, rights = {i for i, _ in matched}, {j for _, j in matched}
     return Alignment(
         pairs=tuple((left.layers[i], right.layers[j]) for i, j in matched),
         left_only=tuple(each for i, each in enumerate(left.layers) if i not in lefts),
         right_only=tuple(each for j, each in enumerate(right.layers) if j not in rights),
     )
+
+
+def _rescued(
+    matched: Sequence[tuple[int, int]], a: Sequence[_Token], b: Sequence[_Token]
+) -> list[tuple[int, int]]:
+    """Layers left over that look the same and are alone in that on each side.
+
+    A branch that is read first on one side and second on the other stands elsewhere in the order.
+    """
+    free: tuple[dict[_Token, list[int]], dict[_Token, list[int]]] = ({}, {})
+    for side, tokens, used in (
+        (free[0], a, {i for i, _ in matched}),
+        (free[1], b, {j for _, j in matched}),
+    ):
+        for at, token in enumerate(tokens):
+            if at not in used:
+                side.setdefault(token, []).append(at)
+    return [
+        (free[0][token][0], free[1][token][0])
+        for token in free[0]
+        if len(free[0][token]) == len(free[1].get(token, ())) == 1
+    ]
 
 
 def _token(layer: Layer, network: Network) -> _Token:

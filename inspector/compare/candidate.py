@@ -10,7 +10,11 @@ from inspector.facts.patch import Patch
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
-    """A difference that may be a cause. `patches` is empty where `reason` says why not."""
+    """A difference that may be a cause. `patches` is empty where `reason` says why not.
+
+    `left_node` and `right_node` are first outputs of the nodes that it concerns, `more_nodes` all
+    of them, with ``l`` or ``r`` in front, where there are several.
+    """
 
     kind: CauseKind
     what: str
@@ -20,3 +24,12 @@ class Candidate:
     right: str
     patches: tuple[Patch, ...] = ()
     reason: str = ""
+    left_node: str = ""
+    right_node: str = ""
+    more_nodes: tuple[str, ...] = ()
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """First outputs of its nodes, with ``l`` or ``r`` in front for the side."""
+        own = ((f"l{self.left_node}", self.left_node), (f"r{self.right_node}", self.right_node))
+        return frozenset((*self.more_nodes, *(key for key, node in own if node)))

@@ -6,14 +6,26 @@ and runs it, which is what makes a difference a cause.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from inspector.compare import clipping
 from inspector.compare.align import Alignment
 from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
-from inspector.compare.gaps import missing_on_left, missing_on_right
+from inspector.compare.gaps import (
+    clip_difference,
+    missing_on_left,
+    missing_on_right,
+    replaced,
+)
+from inspector.compare.grouped import (
+    as_one_rounding,
+    as_one_swap,
+    rounded_to,
+    swapped_roles,
+)
 from inspector.compare.pair import Pair, shown_dims
 from inspector.compare.paired import (
     attribute_differences,
@@ -23,10 +35,11 @@ from inspector.compare.paired import (
     parameter_difference,
     wiring_difference,
 )
-from inspector.compare.parameters import Relation, StoredPair, compare_stored
+from inspector.compare.parameters import Relation, StoredPair, compare_stored, normal
 from inspector.compare.structure import Layer, Network
+from inspector.compare.units import judged_by_run
 from inspector.facts.comparison import CauseKind, PairedNorm, ParameterMatch
-from inspector.facts.patch import InsertAfter
+from inspector.facts.patch import Expose, InsertAfter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +53,7 @@ class Differences:
 
 
 def find_differences(
-    left: Network,
-    right: Network,
-    alignment: Alignment,
+    found: Correspondence,
     *,
     inputs: Sequence[Pair],
     outputs: Sequence[Pair],
@@ -54,37 +65,70 @@ def find_differences(
     inspector.errors.UnreadableError
         A tensor cannot be loaded.
     """
-    found = Correspondence(
-        left, right, alignment, {each.left.name: each.right.name for each in inputs}
-    )
+    left, right, alignment = found.left, found.right, found.alignment
     candidates: list[Candidate] = []
+    roundings: dict[str, list[Candidate]] = defaultdict(list)
     notes: list[str] = []
     norms: list[PairedNorm] = []
-    tally: Counter[Relation] = Counter()
+    related: list[tuple[str, str, Relation]] = []
     for a, b in alignment.pairs:
         pairs = compare_stored(a, b, left.model.weights, right.model.weights)
-        tally.update(pair.relation for pair in pairs)
+        related += [(a.node, b.node, pair.relation) for pair in pairs]
         if is_batchnorm(a):
             candidates += norm_differences(a, b, found)
             norms.append(_paired_norm(a, b, pairs))
             notes += filter(None, [momentum_note(a, b)])
-        candidates += [
-            parameter_difference(a, b, pair, found)
-            for pair in pairs
-            if pair.relation is not Relation.BITWISE
-        ]
-        candidates += attribute_differences(a, b)
+        for format, one in _stored_differences(a, b, pairs, found):
+            roundings[format] += [one] if format else []
+            candidates += [] if format else [one]
+        if a.op == clipping.OPERATOR and not a.domain:
+            candidates += filter(None, [clip_difference(a, b, found)])
+        else:
+            candidates += attribute_differences(a, b, found)
         candidates += filter(None, [wiring_difference(a, b, found)])
-    candidates += [missing_on_right(each, found) for each in alignment.left_only]
-    candidates += [missing_on_left(each, found) for each in alignment.right_only]
-    candidates += _output_differences(found, outputs)
+    candidates += _gaps(found)
+    candidates += (as_one_rounding(each, format) for format, each in roundings.items() if format)
+    judged = judged_by_run(candidates, found)
+    candidates = [*judged.candidates, *_output_differences(found, outputs)]
     candidates += _layout_differences(inputs, outputs)
     return Differences(
         candidates=_from_input_to_output(candidates, right),
-        information=tuple(dict.fromkeys(notes)),
+        information=tuple(dict.fromkeys([*notes, *judged.notes])),
         norms=tuple(norms),
-        parameters=_match(tally, alignment),
+        parameters=_match(related, alignment, judged.accounted),
     )
+
+
+def _stored_differences(
+    a: Layer, b: Layer, pairs: Sequence[StoredPair], found: Correspondence
+) -> Iterator[tuple[str, Candidate]]:
+    """What two layers store that is not equal in bits, and the format that it was rounded to."""
+    rest = [each for each in pairs if each.relation is not Relation.BITWISE]
+    swap = swapped_roles(rest, found) if is_batchnorm(a) else None
+    if swap is not None:
+        both = [parameter_difference(a, b, each, found) for each in rest if each.role in swap]
+        yield "", as_one_swap(a, b, swap, both)
+        rest = [each for each in rest if each.role not in swap]
+    for each in rest:
+        format = ""
+        if each.relation in (Relation.DIFFERENT, Relation.ROUNDED) and each.left and each.right:
+            weights = found.left.model.weights, found.right.model.weights
+            format = rounded_to(normal(each.left, weights[0]), normal(each.right, weights[1]))
+        yield format, parameter_difference(a, b, each, found)
+
+
+def _gaps(found: Correspondence) -> Iterator[Candidate]:
+    """Layers of one side alone; one in the place of another is one difference."""
+    pairs = found.replacements()
+    swapped = {id(each) for pair in pairs for each in pair}
+    for a, b in pairs:
+        yield replaced(a, b, found)
+    for layer in found.alignment.left_only:
+        if id(layer) not in swapped:
+            yield missing_on_right(layer, found)
+    for layer in found.alignment.right_only:
+        if id(layer) not in swapped:
+            yield missing_on_left(layer, found)
 
 
 def _layout_differences(inputs: Sequence[Pair], outputs: Sequence[Pair]) -> Iterator[Candidate]:
@@ -135,19 +179,33 @@ def _paired_norm(a: Layer, b: Layer, pairs: Sequence[StoredPair]) -> PairedNorm:
     )
 
 
-def _match(tally: Mapping[Relation, int], alignment: Alignment) -> ParameterMatch:
-    def unpaired(layers: Sequence[Layer], relation: Relation) -> int:
-        stored = [each for layer in layers for each in layer.stored]
-        return len(stored) + tally[relation]
-
+def _match(
+    related: Sequence[tuple[str, str, Relation]],
+    alignment: Alignment,
+    accounted: frozenset[str],
+) -> ParameterMatch:
+    tally: Counter[Relation] = Counter()
+    folded = 0
+    for a, b, relation in related:
+        known = relation is not Relation.BITWISE and {f"l{a}", f"r{b}"} <= accounted
+        folded += known
+        tally[relation] += not known
+    only = [0, 0]
+    for at, (side, layers) in enumerate((("l", alignment.left_only), ("r", alignment.right_only))):
+        for layer in layers:
+            if f"{side}{layer.node}" in accounted:
+                folded += len(layer.stored)
+            else:
+                only[at] += len(layer.stored)
     return ParameterMatch(
         bitwise=tally[Relation.BITWISE],
         rounded=tally[Relation.ROUNDED],
         differing=sum(
             tally[each] for each in (Relation.REORDERED, Relation.DIFFERENT, Relation.SHAPES)
         ),
-        left_only=unpaired(alignment.left_only, Relation.LEFT_ONLY),
-        right_only=unpaired(alignment.right_only, Relation.RIGHT_ONLY),
+        left_only=only[0] + tally[Relation.LEFT_ONLY],
+        right_only=only[1] + tally[Relation.RIGHT_ONLY],
+        folded=folded,
     )
 
 
@@ -160,7 +218,7 @@ def _from_input_to_output(candidates: Sequence[Candidate], right: Network) -> tu
         for patch in each.patches:
             if isinstance(patch, InsertAfter):
                 return values.get(patch.value, -1) + 0.5
-            if patch.node in nodes:
+            if not isinstance(patch, Expose) and patch.node in nodes:
                 return nodes[patch.node]
         return len(nodes)
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from inspector.compare.align import Alignment
 from inspector.compare.structure import Layer, Network
 
+_AFFINE = frozenset("BatchNormalization Mul Add Sub Div".split())
+"""What may be folded, and takes the place of no activation."""
+
 
 class Correspondence:
     """Looks values of two aligned networks up in each other.
@@ -22,6 +25,8 @@ class Correspondence:
     ) -> None:
         self.left = left
         self.right = right
+        self.alignment = alignment
+        self.inputs = inputs
         self._rights = dict(inputs)
         for a, b in alignment.pairs:
             # Not strict: one side may leave optional outputs out.
@@ -39,6 +44,22 @@ class Correspondence:
     def left_of(self, right: str) -> str:
         """The left value that corresponds to a right one; empty where none does."""
         return self._lefts.get(right, "")
+
+    def replacements(self) -> list[tuple[Layer, Layer]]:
+        """Layers of one side alone that stand where one of the other side alone does."""
+        free = [each for each in self.alignment.right_only if each.inputs]
+        found = []
+        for a in self.alignment.left_only:
+            wanted = [self.right_of(self.past_left(name)) for name in a.inputs]
+            if not all(wanted) or not wanted:
+                continue
+            for b in free:
+                given = [self.past_right(name) for name in b.inputs]
+                if (b.op in _AFFINE) is (a.op in _AFFINE) and sorted(given) == sorted(wanted):
+                    free.remove(b)
+                    found.append((a, b))
+                    break
+        return found
 
     def past_left(self, value: str) -> str:
         """The left value in front of operators that the right lacks."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm, prod
 
 import numpy as np
 
+from inspector.compare.draw import TAME, Drawer, common_type, numpy_type
 from inspector.compare.layout import Axes
 from inspector.compare.pair import Pair
+from inspector.compare.ranges import find_ranges
 from inspector.compare.run import Array, Fed
 from inspector.errors import UndecidedError, UsageError
-from inspector.facts.model import Dim, Model, Node, Value
+from inspector.facts.model import Dim, Model
 
 BATCH_SIZES = (1, 32, 32)
 """One row alone, then two batches: rows of a batch go through other kernels than one row."""
@@ -21,6 +22,9 @@ BATCH_SIZES = (1, 32, 32)
 MORE_SIZES = (*BATCH_SIZES, 32, 32, 32, 32, 32)
 """Where outputs agree and the graphs do not: a unit that fires on one input in a hundred hides
 what is wrong with it."""
+
+MOST_AT_ONCE = 32
+"""Rows of a batch where the user says how many there shall be in all."""
 
 MOST_ELEMENTS = 2**18
 """Elements of one input's batch that are worth their time: large images come in fewer rows."""
@@ -35,10 +39,6 @@ ENOUGH = 2**22
 MOST_ROWS = 64
 """Rows of a batch that is a multiple of two fixed batch sizes, at most."""
 
-DEFAULT_TOP = 10
-"""Integers are drawn below this where no operator says how large they may be."""
-
-
 _KINDS = ("normal", "normal", "uniform", "flat", "wide", "normal", "flat", "uniform")
 
 
@@ -46,12 +46,26 @@ _KINDS = ("normal", "normal", "uniform", "flat", "wide", "normal", "flat", "unif
 class Plan:
     """What is fed: rows of each batch and lengths where the models leave them open.
 
-    `positive` draws all numbers from [0, 1), for models that take a logarithm of them.
+    `samples` are rows in all, in place of `sizes`; `most` bounds those of a batch. `positive` draws
+    all numbers from [0, 1), for models that take a logarithm of them. `tame` holds integers back,
+    see `inspector.compare.draw.TAME`.
     """
 
     sizes: tuple[int, ...] = BATCH_SIZES
+    samples: int | None = None
+    most: int = MOST_AT_ONCE
     free: int = FREE_LENGTHS[0]
     positive: bool = False
+    tame: int = 0
+
+    def wanted(self) -> Iterator[int]:
+        """Rows to ask for, batch by batch; without end where `samples` are to be reached."""
+        if self.samples is None:
+            yield from (min(each, self.most) for each in self.sizes)
+            return
+        yield 1
+        while True:
+            yield self.most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,25 @@ class Batch:
     left: Fed
     right: Fed
     size: int
+
+
+def plans(pairs: Sequence[Pair], plan: Plan) -> Iterator[Plan]:
+    """What to try in turn until something runs, starting from `plan`.
+
+    Any batch and length first; then what a model may insist on without saying so: one row, and
+    integers as an index or a divisor may have to be.
+    """
+    lengths = FREE_LENGTHS if has_free_lengths(pairs) else FREE_LENGTHS[:1]
+    kinds = {kind for pair in pairs for kind in _kinds_of(pair)}
+    for tame in range(TAME + 1 if kinds & {"i", "u", "O"} else 1):
+        for most in (plan.most, 1):
+            for free in lengths:
+                yield replace(plan, free=free, most=most, tame=tame)
+
+
+def _kinds_of(pair: Pair) -> tuple[str, str]:
+    dtypes = common_type(pair.left, pair.right)
+    return dtypes[0].kind, dtypes[1].kind
 
 
 def make_batches(
@@ -81,39 +114,107 @@ def make_batches(
     Raises
     ------
     inspector.errors.UsageError
-        The seed is negative.
+        The seed is negative, or there is no sample to draw.
     inspector.errors.UndecidedError
         The two models fix different lengths, or take what cannot be drawn at random.
     """
     if seed < 0:
         raise UsageError(f"the seed {seed} is negative", hint="use 0 or a positive number")
-    tops = [_top(pair, models) for pair in pairs]
-    batches = []
-    for at, size in enumerate(plan.sizes):
-        rng = np.random.default_rng([seed, at])
-        lengths = Lengths(pairs, orders, size, plan.free)
-        left: dict[str, Array] = {}
-        right: dict[str, Array] = {}
-        rows = 0
-        for pair, order, top in zip(pairs, orders, tops, strict=True):
-            dims = lengths.of(pair, order)
-            rows = rows or (dims[0] if dims else 0)
-            kind = "uniform" if plan.positive else _KINDS[at % len(_KINDS)]
-            values = _draw(pair, dims, rng, top, kind)
-            left[pair.left.name] = np.ascontiguousarray(values.astype(_numpy(pair.left)))
-            moved = values.transpose(order).astype(_numpy(pair.right))
-            right[pair.right.name] = np.ascontiguousarray(moved)
-        parts = lengths.parts
-        batches.append(
-            Batch(
-                left=Fed(values=left, rows=parts[0]),
-                right=Fed(values=right, rows=parts[1]),
-                size=rows or size,
-            )
-        )
-        if sum(each.size for each in left.values()) > ENOUGH:
+    check_samples(plan.samples)
+    drawers = _drawers(pairs, models)
+    batches: list[Batch] = []
+    rows = 0
+    for at, size in enumerate(plan.wanted()):
+        left_over = size if plan.samples is None else min(size, plan.samples - rows)
+        batches.append(_batch(pairs, orders, drawers, at, size=left_over, seed=seed, plan=plan))
+        rows += batches[-1].size
+        if plan.samples is not None:
+            # A model without inputs has no rows to count.
+            if rows >= plan.samples or not pairs:
+                break
+        elif sum(each.size for each in batches[-1].left.values.values()) > ENOUGH:
             break
     return tuple(batches)
+
+
+def check_samples(samples: int | None) -> None:
+    """Refuse a number of rows that is none.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        It is below 1.
+    """
+    if samples is not None and samples < 1:
+        raise UsageError(f"{samples} samples are none", hint="use --samples with 1 or more")
+
+
+def _drawers(pairs: Sequence[Pair], models: tuple[Model, Model]) -> tuple[Drawer, ...]:
+    lefts = find_ranges([each.left.name for each in pairs], models[0])
+    rights = find_ranges([each.right.name for each in pairs], models[1])
+    return tuple(
+        Drawer(pair.left, pair.right, left & right)
+        for pair, left, right in zip(pairs, lefts, rights, strict=True)
+    )
+
+
+def _batch(
+    pairs: Sequence[Pair],
+    orders: Sequence[Axes],
+    drawers: Sequence[Drawer],
+    at: int,
+    *,
+    size: int,
+    seed: int,
+    plan: Plan,
+) -> Batch:
+    rng = np.random.default_rng([seed, at])
+    lengths = Lengths(pairs, orders, size, plan.free)
+    kind = "uniform" if plan.positive else _KINDS[at % len(_KINDS)]
+    dims = [lengths.of(pair, order) for pair, order in zip(pairs, orders, strict=True)]
+    left: dict[str, Array] = {}
+    right: dict[str, Array] = {}
+    longest = min(size, plan.free)
+    for n in _in_turn(pairs):
+        pair = pairs[n]
+        # Drawn channels first where the layout is known, so that swapping sides draws the same.
+        axes = pair.left_axes or tuple(range(len(dims[n])))
+        drawn = [dims[n][axes.index(axis)] for axis in range(len(axes))]
+        values = drawers[n].draw(drawn, rng, kind=kind, tame=plan.tame, longest=longest)
+        left[pair.left.name], right[pair.right.name] = both_sides(
+            values.transpose(axes), pair, orders[n]
+        )
+    firsts = [(each[0], _is_open(pair)) for each, pair in zip(dims, pairs, strict=True) if each]
+    rows = max(firsts, key=lambda each: each[1], default=(0, False))[0]
+    return Batch(
+        left=Fed(values=left, rows=lengths.parts[0]),
+        right=Fed(values=right, rows=lengths.parts[1]),
+        size=rows or size,
+    )
+
+
+def _is_open(pair: Pair) -> bool:
+    """Whether both sides leave the first length open: that is the one that counts rows."""
+    dims = [each.dims[0] for each in (pair.left, pair.right) if each.dims]
+    return not any(isinstance(each, int) for each in dims)
+
+
+def both_sides(values: Array, pair: Pair, order: Axes) -> tuple[Array, Array]:
+    """Values in the left side's order as each side takes them."""
+    left = np.ascontiguousarray(values.astype(numpy_type(pair.left)))
+    right = np.ascontiguousarray(values.transpose(order).astype(numpy_type(pair.right)))
+    # A scalar would become a row of one.
+    return left.reshape(values.shape), right.reshape([values.shape[axis] for axis in order])
+
+
+def _in_turn(pairs: Sequence[Pair]) -> list[int]:
+    """The order in which inputs are drawn: the same from either side and in any order."""
+
+    def told(at: int) -> tuple[list[str], list[str]]:
+        sides = pairs[at].left, pairs[at].right
+        return sorted(each.name for each in sides), sorted(f"{e.dtype} {e.dims}" for e in sides)
+
+    return sorted(range(len(pairs)), key=told)
 
 
 def has_free_lengths(pairs: Sequence[Pair]) -> bool:
@@ -187,96 +288,9 @@ def _dims(pair: Pair, order: Axes) -> list[tuple[Dim, Dim]]:
     if pair.left.dims is None and pair.right.dims is None:
         raise UndecidedError(
             f"input {pair.left.name!r} declares no rank",
-            hint="export it with a shape",
+            hint="export it with a shape, or give inputs with --data",
         )
     unknown = (None,) * len(order)
     a, b = pair.left.dims, pair.right.dims
     there = dict(zip(order, unknown if b is None else b, strict=True))
     return [(dim, there[at]) for at, dim in enumerate(unknown if a is None else a)]
-
-
-def _draw(
-    pair: Pair, dims: tuple[int, ...], rng: np.random.Generator, top: int | None, kind: str
-) -> Array:
-    """Values in the left side's order, exact in both sides' dtypes."""
-    # Drawn channels first where the layout is known, so that swapping sides draws the same.
-    axes = pair.left_axes or tuple(range(len(dims)))
-    drawn = tuple(dims[axes.index(axis)] for axis in range(len(dims)))
-    dtype = min((_numpy(pair.left), _numpy(pair.right)), key=lambda each: each.itemsize)
-    values: Array
-    if dtype.kind == "b":
-        values = rng.integers(0, 2, drawn)
-    elif dtype.kind in "iu":
-        byte = dtype.itemsize == 1 and dtype.kind == "u"
-        values = rng.integers(0, top or (256 if byte else DEFAULT_TOP), drawn)
-    else:
-        values = _numbers(drawn, rng, kind)
-    return np.asarray(values.astype(dtype).transpose(axes))
-
-
-def _numbers(dims: tuple[int, ...], rng: np.random.Generator, kind: str) -> Array:
-    match kind:
-        case "uniform":
-            return rng.random(dims)
-        case "wide":
-            return 3.0 * rng.standard_normal(dims)
-        case "flat":
-            # Each row nearly one number, as a dark or a bright image is.
-            rows = rng.standard_normal((*dims[:1], *(1 for _ in dims[1:])))
-            return rows + 0.1 * rng.standard_normal(dims)
-        case _:
-            return rng.standard_normal(dims)
-
-
-def _numpy(value: Value) -> np.dtype[np.generic]:
-    try:
-        dtype = np.dtype(value.dtype)
-    except TypeError:
-        dtype = np.dtype(object)
-    if value.dtype is None or dtype.kind not in "fiub":
-        raise UndecidedError(
-            f"input {value.name!r} is of type {value.dtype}, for which no random values are drawn",
-        )
-    return dtype
-
-
-def _top(pair: Pair, models: tuple[Model, Model]) -> int | None:
-    """How large an integer input may be: the shortest table that it indexes on either side."""
-    if _numpy(pair.left).kind not in "iu":
-        return None
-    tops = [
-        top
-        for value, model in zip((pair.left, pair.right), models, strict=True)
-        for top in _tables(value.name, model)
-    ]
-    return min(tops, default=None)
-
-
-def _tables(value: str, model: Model) -> Iterator[int]:
-    readers: dict[str, list[Node]] = defaultdict(list)
-    for node in model.graph.nodes:
-        for name in dict.fromkeys(node.inputs):
-            readers[name].append(node)
-    pending, seen = [value], {value}
-    while pending:
-        name = pending.pop()
-        for node in readers[name]:
-            if not node.is_standard:
-                continue
-            if node.op_type == "Gather" and node.input(1) == name:
-                length = _table_length(node, model)
-                if length:
-                    yield length
-            elif node.op_type in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
-                fresh = [each for each in node.outputs if each not in seen]
-                seen.update(fresh)
-                pending.extend(fresh)
-
-
-def _table_length(node: Node, model: Model) -> int | None:
-    table = model.graph.values.get(node.input(0))
-    stored = model.graph.initializers.get(node.input(0))
-    dims = stored.dims if stored is not None else table.dims if table is not None else None
-    axis = node.int_attribute("axis", 0)
-    length = dims[axis] if dims is not None and -len(dims) <= axis < len(dims) else None
-    return length if isinstance(length, int) else None

@@ -18,12 +18,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from inspector.compare.run import Array, Fed, Runner
+from inspector.compare.run import Array, Fed, InParts
 
 FLOORS = 16.0
 """How many floors two outputs may lie apart. Measured on 700 matched pairs: at most 4.5 floors, and
 3.2 in 99 of 100; in float32 a wrong epsilon alone stood 670 floors and more away
 (scripts/measure_floor.py)."""
+
+FLOORS_COARSE = 4.0
+"""The same where a side computes in less than float32: its floor is measured with its weights moved
+and its grids drawn anew, and is what a difference is expected to be, not the least that it can be.
+Measured: matched pairs lie at most 4 such floors apart, most of them 1 (scripts/measure_floor.py,
+docs/decisions/0011-precision.md)."""
 
 ULPS = 4.0
 """The least tolerance, in units in the last place of the largest output: a small model can give
@@ -48,26 +54,36 @@ class Allowance:
     bounds: tuple[Array, ...]
 
 
-def moved_by_an_ulp(fed: Fed, rng: np.random.Generator) -> Fed:
+def moved_by_an_ulp(fed: Fed, rng: np.random.Generator, unit: float = 0.0) -> Fed:
     """`fed` with every float element moved to a neighbour, up or down at random."""
-    return replace(fed, values={name: neighbours(each, rng) for name, each in fed.values.items()})
+    moved = {name: neighbours(each, rng, unit) for name, each in fed.values.items()}
+    return replace(fed, values=moved)
 
 
-def neighbours(values: Array, rng: np.random.Generator) -> Array:
-    """Every float element moved by one unit in the last place, up or down at random."""
+def neighbours(values: Array, rng: np.random.Generator, unit: float = 0.0) -> Array:
+    """Every float element moved by one unit in the last place, up or down at random.
+
+    `unit` is the last place of 1 in the type that they will be rounded to, where that is coarser
+    than their own.
+    """
     if values.dtype.kind != "f":
         return values
+    if unit > float(np.finfo(values.dtype).eps):
+        _, exponents = np.frexp(values)
+        steps = np.ldexp(np.where(rng.random(values.shape) < 0.5, -unit, unit), exponents - 1)
+        return np.asarray(values + np.where(values == 0.0, 0.0, steps), values.dtype)
     towards = np.where(rng.random(values.shape) < 0.5, -np.inf, np.inf).astype(values.dtype)
     return np.asarray(np.nextafter(values, towards))
 
 
 def measure(
-    optimised: Runner,
-    others: Iterable[Runner],
+    optimised: InParts,
+    others: Iterable[InParts],
     batches: Sequence[Fed],
     results: Sequence[Mapping[str, Array]],
     *,
     seed: int,
+    unit: float = 0.0,
 ) -> Deviations:
     """How far each element of each output moves where nothing but rounding changes.
 
@@ -82,6 +98,9 @@ def measure(
         Feeds, batch by batch.
     results
         What `optimised` gave for each of `batches`.
+    unit
+        The last place of 1 in the coarsest type that the model computes in; 0.0 for that of the
+        inputs themselves.
     """
     rng = np.random.default_rng(seed)
     found: Deviations = {
@@ -98,7 +117,7 @@ def measure(
         del other  # before the next is made
     for at, fed in enumerate(batches):
         for _ in range(DRAWS):
-            add(at, optimised.run(moved_by_an_ulp(fed, rng)))
+            add(at, optimised.run(moved_by_an_ulp(fed, rng, unit)))
     return found
 
 
@@ -115,8 +134,34 @@ def _apart(values: Array, other: Array) -> Array:
     return np.where(finite[0] & finite[1], apart, np.where(finite[0] == finite[1], 0.0, np.inf))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grain:
+    """How coarse the two sides are together: what the bounds on their distance are made of.
+
+    `unit` is the last place of 1 in the coarsest type of either side, 0.0 for that of the outputs.
+    `quantised` says that integers stand for real numbers on one of them.
+    """
+
+    unit: float = 0.0
+    quantised: bool = False
+
+    @property
+    def coarse(self) -> bool:
+        return self.quantised or self.unit > float(np.finfo(np.float32).eps)
+
+    @property
+    def floors(self) -> float:
+        return FLOORS_COARSE if self.coarse else FLOORS
+
+
+FINE = Grain()
+
+
 def allowance(
-    lefts: Sequence[Array], rights: Sequence[Array], *deviations: Sequence[Array]
+    lefts: Sequence[Array],
+    rights: Sequence[Array],
+    *deviations: Sequence[Array],
+    grain: Grain = FINE,
 ) -> Allowance:
     """Bounds on the distance between two outputs, given each side's deviations by batch.
 
@@ -126,14 +171,14 @@ def allowance(
     if not _are_floats(lefts) or not _are_floats(rights):
         zeros = tuple(np.zeros((1,) * each.ndim) for each in lefts)
         return Allowance(floor=0.0, whole=0.0, bounds=zeros)
-    unit = max(float(np.finfo(each.dtype).eps) for each in (*lefts, *rights))
+    unit = max(grain.unit, *(float(np.finfo(each.dtype).eps) for each in (*lefts, *rights)))
     sizes = [_size(a, b) for a, b in zip(lefts, rights, strict=True)]
     moved = [np.maximum.reduce(each) for each in zip(*deviations, strict=True)]
     top = max((float(each.max(initial=0.0)) for each in sizes), default=0.0)
-    whole = max(FLOORS * floor, ULPS * unit * top)
+    whole = max(grain.floors * floor, ULPS * unit * top)
     bounds = [np.full((1,) * each.ndim, whole) for each in lefts]
     for axis in _feature_axes(sizes):
-        allowed = _along(_profile(moved, axis), _profile(sizes, axis), unit)
+        allowed = _along(_profile(moved, axis), _profile(sizes, axis), unit, grain.floors)
         shape = [1] * sizes[0].ndim
         shape[axis] = -1
         bounds = [np.minimum(each, allowed.reshape(shape)) for each in bounds]
@@ -167,7 +212,7 @@ def _profile(arrays: Sequence[Array], axis: int) -> Array:
     return found
 
 
-def _along(floors: Array, sizes: Array, unit: float) -> Array:
+def _along(floors: Array, sizes: Array, unit: float, times: float) -> Array:
     """The bound at each place along an axis, from the floor and the size there.
 
     A place where few numbers were seen can have a floor of 0 by chance: the share of its size
@@ -179,4 +224,4 @@ def _along(floors: Array, sizes: Array, unit: float) -> Array:
     typical = float(np.median(shares)) if shares.size else 0.0
     with np.errstate(invalid="ignore"):
         typically = np.where(sizes > 0.0, typical * sizes, 0.0)
-    return np.maximum(FLOORS * np.maximum(floors, typically), ULPS * unit * sizes)
+    return np.maximum(times * np.maximum(floors, typically), ULPS * unit * sizes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.compare.difference import difference, distances, worst
-from inspector.compare.floor import allowance
+from inspector.compare.floor import FINE, Grain, allowance
 from inspector.compare.layout import Axes
 from inspector.compare.pair import Pair
 from inspector.compare.run import Array
@@ -59,6 +59,7 @@ def hold(
     *,
     asked: Tolerance | None,
     any_order: bool,
+    grain: Grain = FINE,
 ) -> PairedOutput:
     """Compare an output in the order of axes that the graphs tell, or else in the plain one.
 
@@ -86,7 +87,7 @@ def hold(
     if not any_order and fitting[0] == tuple(sorted(fitting[0])):
         fitting = fitting[:1]
     held = [
-        _held(pair.left.name, pair.right.name, order, lefts, rights, deviations, asked)
+        _held(pair.left.name, pair.right.name, order, lefts, rights, deviations, asked, grain)
         for order in fitting
     ]
     return min(held, key=lambda each: (not each.within, each.difference.max_abs))
@@ -99,6 +100,7 @@ def furthest(
     deviations: Sides,
     *,
     asked: Tolerance | None,
+    grain: Grain = FINE,
 ) -> PairedOutput:
     """The same output compared again, in the order of axes it was compared in before.
 
@@ -110,7 +112,7 @@ def furthest(
     order = each.permutation
     if any(a.shape != turned(b, order).shape for a, b in zip(lefts, rights, strict=True)):
         raise OutputsShapesError(f"output {each.right!r} has another shape")
-    return _held(each.left, each.right, order, lefts, rights, deviations, asked)
+    return _held(each.left, each.right, order, lefts, rights, deviations, asked, grain)
 
 
 def turned(right: Array, order: Axes) -> Array:
@@ -132,10 +134,11 @@ def _held(
     rights: Sequence[Array],
     deviations: Sides,
     asked: Tolerance | None,
+    grain: Grain,
 ) -> PairedOutput:
     rights = [turned(each, order) for each in rights]
     there = [turned(each, order) for each in deviations[1]]
-    allowed = allowance(lefts, rights, deviations[0], there)
+    allowed = allowance(lefts, rights, deviations[0], there, grain=grain)
     if asked is not None:
         bounds = [_asked_bounds(a, b, asked) for a, b in zip(lefts, rights, strict=True)]
     else:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
 
-from inspector.compare.explain import Trial
+from inspector.compare.difference import distances
 from inspector.compare.feeds import (
     BATCH_SIZES,
-    FREE_LENGTHS,
     MORE_SIZES,
     Batch,
     Plan,
-    has_free_lengths,
+    check_samples,
     make_batches,
+    plans,
 )
 from inspector.compare.floor import Deviations, measure
-from inspector.compare.judged import OutputsShapesError, Tolerance, furthest, hold
+from inspector.compare.given import open_given
+from inspector.compare.host import Host, HostGoneError
+from inspector.compare.judged import (
+    asked_tolerance,
+    hold,
+    turned,
+)
 from inspector.compare.layout import Axes
 from inspector.compare.pair import Pair
-from inspector.compare.run import Array, Runner
+from inspector.compare.precision import Coarser, Precision, coarser, perturbed, precision_of
+from inspector.compare.run import Array, InParts
 from inspector.errors import RunError, UndecidedError
 from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Model
-from inspector.facts.patch import Patch, Runnable
+from inspector.facts.patch import Runnable
+from inspector.facts.request import Request
 
 MOST_HYPOTHESES = 27
 """Ways in which the axes of inputs may correspond, of which at most so many are run."""
@@ -53,19 +61,25 @@ class Measured:
     """Both models run on the same batches.
 
     `orders` are the input permutations that were used, one an input pair. `only_if` says what had
-    to be assumed for the outputs to agree, `limited` what could not be run.
+    to be assumed for the outputs to agree, `limited` what could not be run, `data` which of the
+    user's files were fed.
     """
 
     outputs: tuple[PairedOutput, ...]
     orders: tuple[Axes, ...]
     batches: tuple[Batch, ...]
     left_results: Results = field(repr=False)
+    right_results: Results = field(repr=False)
     left_deviations: Deviations = field(repr=False)
     plan: Plan
     only_if: str = ""
     limited: str = ""
     note: str = ""
+    data: str = ""
     optimised: bool = True
+    precisions: tuple[Precision, ...] = ()
+    coarser: Coarser = field(default_factory=Coarser)
+    right_deviations: Deviations = field(default_factory=dict, repr=False)
 
     @property
     def hushed(self) -> bool:
@@ -79,20 +93,35 @@ class Measured:
         )
 
     @property
+    def worst_batch(self) -> Batch:
+        """The batch on which the outputs lie furthest apart; of several, the smallest."""
+
+        def apart(at: int) -> float:
+            ratios = [
+                _ratio(each, self.left_results[at], self.right_results[at]) for each in self.outputs
+            ]
+            return max(ratios, default=0.0)
+
+        far = [apart(at) for at in range(len(self.batches))]
+        enough = [at for at, each in enumerate(far) if each >= max(far) / 2]
+        return self.batches[min(enough, key=lambda at: (self.batches[at].size, at))]
+
+    @property
     def agree(self) -> bool:
         return all(each.within for each in self.outputs)
 
 
-def run_both(
+def run_both(  # noqa: PLR0913  # a bundle of them would be made for this call alone
     models: tuple[Model, Model],
     inputs: Sequence[Pair],
     outputs: Sequence[Pair],
     *,
     sources: tuple[Path | Runnable, Path | Runnable],
-    seed: int,
-    asked: Tolerance | None,
+    host: Host,
+    request: Request,
     doubt: bool,
     progress: Callable[[str], None],
+    units: tuple[float, float] = (0.0, 0.0),
 ) -> Measured:
     """Run two models on the same seeded inputs, and measure each one's rounding floor.
 
@@ -103,6 +132,8 @@ def run_both(
     ----------
     sources
         What ONNX Runtime opens in place of each model.
+    host
+        Where they run.
     doubt
         Whether the graphs differ, so that agreement has to be shown on more inputs.
 
@@ -113,7 +144,14 @@ def run_both(
     """
     progress("loading both models")
     both = _Both(
-        models, inputs, outputs, sources=sources, seed=seed, asked=asked, progress=progress
+        models,
+        inputs,
+        outputs,
+        sources=sources,
+        host=host,
+        request=request,
+        progress=progress,
+        units=units,
     )
     first: Measured | None = None
     failure: UndecidedError | None = None
@@ -123,7 +161,7 @@ def run_both(
         except UndecidedError as error:
             failure = failure or error
             continue
-        if measured.agree and doubt:
+        if measured.agree and doubt and both.draws_more:
             measured = both.measured(orders, more=True)
         if measured.agree:
             return measured if first is None else _assuming(measured, inputs)
@@ -144,18 +182,38 @@ class _Both:
         outputs: Sequence[Pair],
         *,
         sources: tuple[Path | Runnable, Path | Runnable],
-        seed: int,
-        asked: Tolerance | None,
+        host: Host,
+        request: Request,
         progress: Callable[[str], None],
+        units: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self._models, self._inputs, self._outputs = models, inputs, outputs
-        self._seed, self._asked, self._progress = seed, asked, progress
+        self._request, self._progress = request, progress
+        self._asked = asked_tolerance(request.atol, request.rtol)
+        check_samples(request.samples)
+        self._given = None
+        if request.data is not None:
+            self._given = open_given(request.data, inputs, samples=request.samples)
         named = [(source, each.path) for source, each in zip(sources, models, strict=True)]
-        self._runners = [Runner(source, name=name) for source, name in named]
-        self._plain = [Runner(source, name=name, optimise=False) for source, name in named]
+        self._runners = [host.load(source, name=name) for source, name in named]
+        self._plain = [host.load(each, name=name, optimise=False) for each, name in named]
+        self._host, self._sources = host, named
+        left, right = (
+            precision_of(model, stands_for=unit) for model, unit in zip(models, units, strict=True)
+        )
+        self._precisions = left, right
+        self._coarser = coarser(left, right)
+
+    @property
+    def draws_more(self) -> bool:
+        """Whether there are more inputs to be had: the user says neither which nor how many."""
+        return self._given is None and self._request.samples is None
 
     def measured(self, orders: tuple[Axes, ...], *, more: bool = False) -> Measured:
         found = self._first_that_runs(orders, MORE_SIZES if more else BATCH_SIZES)
+        if self._given is not None:
+            note = "; ".join((*filter(None, [found.note]), *self._given.notes))
+            return replace(found, data=self._given.describe, note=note)
         if any(each.difference.both_non_finite for each in found.outputs) and found.hushed:
             # A logarithm or a variance of normal numbers: what both give for positive ones counts.
             try:
@@ -167,36 +225,42 @@ class _Both:
         return found
 
     def _first_that_runs(self, orders: tuple[Axes, ...], sizes: tuple[int, ...]) -> Measured:
-        """Any batch and length first; then what a model may insist on without saying so."""
-        lengths = FREE_LENGTHS if has_free_lengths(self._inputs) else FREE_LENGTHS[:1]
+        """On the likeliest inputs first; then on what a model may insist on without saying so."""
         failure: RunError | None = None
-        for plan in (Plan(free=each, sizes=sizes) for each in lengths):
-            try:
-                return self._run(orders, plan)
-            except RunError as error:
-                failure = failure or error
-        assert failure is not None  # each of the plans failed
-        for plan in (Plan(free=each, sizes=(1,) * len(sizes)) for each in lengths):
+        for plan in self._plans(sizes):
             try:
                 found = self._run(orders, plan)
-            except RunError:
+            except HostGoneError as error:
+                raise failure or error from None
+            except RunError as error:
+                failure = failure or error
                 continue
-            if any(each.size > 1 for each in found.batches):
-                return found
-            return replace(
-                found, limited=f"batches of more than one row do not run ({failure.what})"
-            )
+            return found if failure is None else replace(found, limited=_limits(found, failure))
+        assert failure is not None  # each of the plans failed
         raise failure
+
+    def _plans(self, sizes: tuple[int, ...]) -> Iterable[Plan]:
+        first = Plan(sizes=sizes, samples=self._request.samples)
+        if self._given is None:
+            return plans(self._inputs, first)
+        return first, replace(first, most=1)
+
+    def _batches(self, orders: tuple[Axes, ...], plan: Plan) -> tuple[Batch, ...]:
+        if self._given is not None:
+            return self._given.batches(orders, most=plan.most)
+        return make_batches(self._inputs, orders, self._models, seed=self._request.seed, plan=plan)
 
     def _run(self, orders: tuple[Axes, ...], plan: Plan) -> Measured:
         self._progress("running both models on the same inputs")
-        batches = make_batches(self._inputs, orders, self._models, seed=self._seed, plan=plan)
+        batches = self._batches(orders, plan)
         lefts, rights = self._results(batches)
         self._progress("measuring the rounding floor")
         left_moved = self._deviations(0, batches, lefts)
         right_moved = self._deviations(1, batches, rights)
-        if self._runners != self._plain and (
-            _far_from_itself(lefts, left_moved) or _far_from_itself(rights, right_moved)
+        if (
+            self._runners != self._plain
+            and not self._coarser.grain.coarse
+            and (_far_from_itself(lefts, left_moved) or _far_from_itself(rights, right_moved))
         ):
             # Its optimiser takes a training BatchNorm whose statistics nobody reads for another
             # operator (1.31; https://github.com/microsoft/onnxruntime/issues/26584).
@@ -213,6 +277,7 @@ class _Both:
                 (left_moved[each.left.name], right_moved[each.right.name]),
                 asked=self._asked,
                 any_order=moved_axes,
+                grain=self._coarser.grain,
             )
             for each in self._outputs
         )
@@ -222,7 +287,11 @@ class _Both:
             batches=batches,
             plan=plan,
             left_results=lefts,
+            right_results=rights,
             left_deviations=left_moved,
+            right_deviations=right_moved,
+            precisions=self._precisions,
+            coarser=self._coarser,
         )
 
     def _results(self, batches: Sequence[Batch]) -> tuple[Results, Results]:
@@ -231,13 +300,41 @@ class _Both:
         return lefts, rights
 
     def _deviations(self, side: int, batches: Sequence[Batch], results: Results) -> Deviations:
+        precision = self._precisions[side]
+        source, name = self._sources[side]
+
+        def others() -> Iterator[InParts]:
+            yield self._plain[side]
+            for instead in perturbed(self._models[side], precision, seed=self._request.seed):
+                yield self._host.load(source, name=name, optimise=False, instead=instead)
+
         return measure(
             self._runners[side],
-            [self._plain[side]],
+            others(),
             [(each.left, each.right)[side] for each in batches],
             results,
-            seed=self._seed,
+            seed=self._request.seed,
+            unit=precision.unit if precision.coarse else 0.0,
         )
+
+
+def _ratio(output: PairedOutput, lefts: dict[str, Array], rights: dict[str, Array]) -> float:
+    """How far an output of one batch lies apart, as a multiple of what is allowed."""
+    left, right = lefts[output.left], turned(rights[output.right], output.permutation)
+    if left.shape != right.shape or not left.size:
+        return float("inf")
+    apart = float(distances(left, right).max())
+    return apart / output.tolerance if output.tolerance else apart
+
+
+def _limits(found: Measured, failure: RunError) -> str:
+    """What could not be run, for `failure`, before something could."""
+    limits = []
+    if found.plan.most == 1 and all(each.size <= 1 for each in found.batches):
+        limits.append(f"batches of more than one row do not run ({failure.what})")
+    if found.plan.tame:
+        limits.append(f"most values of integers and words do not run ({failure.what})")
+    return "; ".join(limits)
 
 
 def _far_from_itself(results: Results, moved: Deviations) -> bool:
@@ -264,50 +361,3 @@ def _assuming(measured: Measured, inputs: Sequence[Pair]) -> Measured:
         if order != tuple(sorted(order))
     ]
     return replace(measured, only_if=" and ".join(moved))
-
-
-def experiment_on(
-    model: Model,
-    measured: Measured,
-    *,
-    patched: Callable[[Model, Sequence[Patch]], Runnable],
-    seed: int,
-    progress: Callable[[str], None],
-) -> Callable[[Sequence[Patch]], Trial]:
-    """A function that patches `model`, the right side, runs it, and compares it with the left.
-
-    The tolerance rests on the left model's floor and on that of the first copy that is run,
-    which has everything patched: the unpatched right side may live on another scale. What the
-    user allows plays no part: a cause is what moves the outputs by more than rounding.
-    """
-    moved: Deviations = {}
-    name = f"{model.path} (patched)"
-
-    def experiment(patches: Sequence[Patch]) -> Trial:
-        progress("proving causes")
-        source = patched(model, patches)
-        runner = Runner(source, name=name, optimise=measured.optimised)
-        feeds = [each.right for each in measured.batches]
-        results = [runner.run(each) for each in feeds]
-        if not moved:
-            plain = Runner(source, name=name, optimise=False)
-            moved.update(measure(runner, [plain], feeds, results, seed=seed))
-        try:
-            held = [
-                furthest(
-                    each,
-                    [r[each.left] for r in measured.left_results],
-                    [r[each.right] for r in results],
-                    (measured.left_deviations[each.left], moved[each.right]),
-                    asked=None,
-                )
-                for each in measured.outputs
-            ]
-        except OutputsShapesError:
-            return Trial(max_abs=float("inf"), within=False)
-        return Trial(
-            max_abs=max(each.difference.max_abs for each in held),
-            within=all(each.within for each in held),
-        )
-
-    return experiment

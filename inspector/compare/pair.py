@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from inspector.compare.asked import Interfaces
 from inspector.compare.layout import (
     Axes,
     Layouts,
@@ -13,8 +14,12 @@ from inspector.compare.layout import (
     name_of,
     permutation,
 )
+from inspector.compare.matching import fits, may_pair, orders_of, paired
 from inspector.errors import UndecidedError, UsageError
 from inspector.facts.model import Model, Value
+
+MOST_NAMED = 4
+"""Names that one message lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,11 @@ class OutputsDifferError(UndecidedError):
 
 
 def pair_inputs(
-    left: Model, right: Model, layouts: tuple[Layouts, Layouts], layout: str | None = None
+    left: Model,
+    right: Model,
+    layouts: tuple[Layouts, Layouts],
+    layout: str | None = None,
+    named: Sequence[str] = (),
 ) -> tuple[Pair, ...]:
     """Pair the inputs that each model has to be fed.
 
@@ -49,23 +58,28 @@ def pair_inputs(
     ----------
     layout
         What the user says of the layouts, as ``LEFT:RIGHT`` (``NHWC:NCHW``) or ``same``.
+    named
+        What the user says of inputs and outputs that correspond, as ``left=right`` each.
 
     Raises
     ------
     inspector.errors.UsageError
-        `layout` is no pair of layouts that one of the inputs could have.
+        `layout` is no pair of layouts that one of the inputs could have, or `named` names what
+        the models do not have.
     inspector.errors.UndecidedError
         The inputs do not correspond; the message says how they differ.
     """
+    asked, _ = _interfaces(left, right).read(named)
     lefts, rights = fed_inputs(left), fed_inputs(right)
     if len(lefts) != len(rights):
         raise UndecidedError(
-            f"the left model has {_many(len(lefts), 'input')} and the right one {len(rights)}",
+            f"the left model has {_many(len(lefts), 'input')} and the right one {len(rights)}"
+            f"{_alone(lefts, rights, asked)}",
             hint="compare models of one interface",
         )
     if layout is not None:
         _check_asked(layout, lefts)
-    pairs = _by_name_then_order(lefts, rights)
+    pairs = paired(lefts, rights, asked)
     for a, b in pairs:
         if a.dims is not None and b.dims is not None and len(a.dims) != len(b.dims):
             raise UndecidedError(
@@ -76,25 +90,56 @@ def pair_inputs(
     return tuple(_with_layout(a, b, layouts, layout) for a, b in pairs)
 
 
-def pair_outputs(left: Model, right: Model, layouts: tuple[Layouts, Layouts]) -> tuple[Pair, ...]:
+def pair_outputs(
+    left: Model,
+    right: Model,
+    layouts: tuple[Layouts, Layouts],
+    named: Sequence[str] = (),
+) -> tuple[Pair, ...]:
     """Pair the outputs of two models; see `pair_inputs`.
+
+    Where one has more outputs than the other and `named` names outputs, those are compared and
+    whatever has its namesake beside them: `left_out` says what is not.
 
     Raises
     ------
     OutputsDifferError
-        One has more outputs than the other.
+        One has more outputs than the other, and `named` does not say which correspond.
+    inspector.errors.UsageError
+        `named` names what the models do not have.
     inspector.errors.UndecidedError
         There is nothing to compare.
     """
+    _, asked = _interfaces(left, right).read(named)
     lefts, rights = _outputs(left), _outputs(right)
     if len(lefts) != len(rights):
-        raise OutputsDifferError(
-            f"the left model has {_many(len(lefts), 'output')} and the right one {len(rights)}"
-        )
+        if not asked:
+            raise OutputsDifferError(
+                f"the left model has {_many(len(lefts), 'output')} and the right one {len(rights)}"
+                f"{_alone(lefts, rights, asked)}",
+                hint="to compare some of them, say which correspond with --map LEFT=RIGHT",
+            )
+        wanted = asked | _namesakes(lefts, rights, asked)
+        lefts = tuple(each for each in lefts if each.name in wanted)
+        rights = tuple(each for each in rights if each.name in wanted.values())
     if not lefts:
         raise UndecidedError("neither model has an output")
-    pairs = _by_name_then_order(lefts, rights)
+    pairs = paired(lefts, rights, asked)
     return tuple(_output(a, b, layouts) for a, b in pairs)
+
+
+def left_out(left: Model, right: Model, outputs: Sequence[Pair]) -> tuple[str, ...]:
+    """A sentence for each side's outputs that `outputs` does not hold against any other."""
+    said = []
+    for side, model, kept in (
+        ("left", left, {each.left.name for each in outputs}),
+        ("right", right, {each.right.name for each in outputs}),
+    ):
+        names = [repr(each.name) for each in model.graph.outputs if each.name not in kept]
+        if names:
+            kind = "output" if len(names) == 1 else "outputs"
+            said.append(f"not compared: {kind} {_some(names)} of the {side} model")
+    return tuple(said)
 
 
 def fed_inputs(model: Model) -> tuple[Value, ...]:
@@ -126,48 +171,48 @@ def shown_dims(value: Value, axes: Axes | None = None) -> str:
     return f"[{', '.join(names)}]{layout}"
 
 
-def _by_name_then_order(left: Sequence[Value], right: Sequence[Value]) -> list[tuple[Value, Value]]:
-    """By name where names tell; the rest by order, or by the only order that the types allow."""
-    by_name = {value.name: value for value in right}
-    named = {value.name for value in left if value.name in by_name}
-    chosen = {name: by_name[name] for name in named}
-    rest = [value for value in left if value.name not in named]
-    free = [value for value in right if value.name not in named]
-    chosen |= {a.name: b for a, b in _by_order(rest, free)}
-    pairs = [(value, chosen[value.name]) for value in left]
-    if not all(_may_pair(a, b) for a, b in pairs):
-        in_order = _by_order(left, right)
-        if all(_may_pair(a, b) for a, b in in_order):
-            return in_order
-    return pairs
-
-
-def _by_order(left: Sequence[Value], right: Sequence[Value]) -> list[tuple[Value, Value]]:
-    if all(_may_pair(a, b) for a, b in zip(left, right, strict=True)):
-        return list(zip(left, right, strict=True))
-    free = list(right)
-    pairs = []
-    for a in left:
-        b = next((each for each in free if _may_pair(a, each)), free[0])
-        free.remove(b)
-        pairs.append((a, b))
-    return pairs
-
-
-def _may_pair(a: Value, b: Value) -> bool:
-    """Whether two values could hold the same: numbers of one kind, of as many dimensions."""
-    ranks = [len(each.dims) for each in (a, b) if each.dims is not None]
-    kinds = [_kind(each.dtype) for each in (a, b) if each.dtype is not None]
-    return len(set(ranks)) < 2 and len(set(kinds)) < 2
-
-
-def _kind(dtype: str) -> str:
-    """float16 and float32 may pair, float and int may not."""
-    return dtype.removeprefix("b").removeprefix("u").rstrip("0123456789")
-
-
 def _many(count: int, kind: str) -> str:
     return f"{count} {kind}" if count == 1 else f"{count} {kind}s"
+
+
+def _alone(lefts: Sequence[Value], rights: Sequence[Value], asked: Mapping[str, str]) -> str:
+    """What only one side has, where names tell."""
+    names = {each.name for each in rights} | {*asked}
+    others = {each.name for each in lefts} | {*asked.values()}
+    extra = [f"{each.name!r} on the left" for each in lefts if each.name not in names]
+    extra += [f"{each.name!r} on the right" for each in rights if each.name not in others]
+    # Where every name differs they say nothing.
+    if not extra or len(extra) == len(lefts) + len(rights):
+        return ""
+    return f" (alone: {_some(extra)})"
+
+
+def _namesakes(
+    lefts: Sequence[Value], rights: Sequence[Value], asked: Mapping[str, str]
+) -> dict[str, str]:
+    """Outputs of one name that the user did not speak of."""
+    by_name = {each.name: each for each in rights if each.name not in asked.values()}
+    return {
+        each.name: each.name
+        for each in lefts
+        if each.name not in asked and each.name in by_name and may_pair(each, by_name[each.name])
+    }
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _interfaces(left: Model, right: Model) -> Interfaces:
+    return Interfaces(
+        inputs=(_names(fed_inputs(left)), _names(fed_inputs(right))),
+        outputs=(_names(left.graph.outputs), _names(right.graph.outputs)),
+    )
+
+
+def _names(values: Sequence[Value]) -> tuple[str, ...]:
+    return tuple(each.name for each in values)
 
 
 def _with_layout(
@@ -222,11 +267,9 @@ def _told(left: Value, right: Value, layouts: tuple[Layouts, Layouts]) -> Pair |
 
 
 def _fitting(left: Value, right: Value, rank: int) -> tuple[Axes, ...]:
-    same = tuple(range(rank))
-    last, first = (0, *range(2, rank), 1), (0, rank - 1, *range(1, rank - 1))
     if left.dims is not None and right.dims is not None and len(left.dims) != len(right.dims):
         return ()
-    return tuple(each for each in dict.fromkeys((same, last, first)) if _fits(left, right, each))
+    return tuple(each for each in orders_of(rank) if fits(left, right, each))
 
 
 def _check_asked(layout: str, values: Sequence[Value]) -> None:
@@ -247,14 +290,3 @@ def _asked(layout: str, rank: int) -> Axes | None:
     known = {name_of(axes): axes for axes in (channel_first(rank), channel_last(rank))}
     left, _, right = layout.upper().partition(":")
     return permutation(known[left], known[right]) if {left, right} <= known.keys() else None
-
-
-def _fits(left: Value, right: Value, order: Axes) -> bool:
-    if left.dims is None or right.dims is None:
-        return True
-    moved = [left.dims[i] for i in order]
-    # Not the batch: models of different fixed batches are fed in parts.
-    return all(
-        a == b or not (isinstance(a, int) and isinstance(b, int))
-        for a, b in zip(moved[1:], right.dims[1:], strict=True)
-    )

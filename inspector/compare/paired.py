@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from ast import literal_eval
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from inspector.compare.arrangement import arrangement, flattened_otherwise
 from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
 from inspector.compare.parameters import Relation, StoredPair, as_stored, normal
-from inspector.compare.structure import Layer
+from inspector.compare.structure import Layer, Stored
 from inspector.compare.view import COMMUTATIVE
 from inspector.facts.batchnorm import DEFAULT_EPSILON, DEFAULT_MOMENTUM, is_training
 from inspector.facts.comparison import CauseKind
 from inspector.facts.graphs import captured
 from inspector.facts.model import Attribute, AttributeReference, Graph, Tensor
-from inspector.facts.patch import InsertAfter, Patch, SetAttribute, SetInput, SetOutputCount
+from inspector.facts.patch import (
+    InsertAfter,
+    Patch,
+    Reorder,
+    SetAttribute,
+    SetInput,
+    SetOutputCount,
+)
 
 _PADDING = ("pads", "auto_pad")
 
@@ -36,6 +45,8 @@ def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Cand
             what="epsilon",
             left_where=a.label,
             right_where=b.label,
+            left_node=a.node,
+            right_node=b.node,
             left=str(left),
             right=str(right),
             patches=(SetAttribute(node=b.node, name="epsilon", value=float(left)),),
@@ -52,6 +63,8 @@ def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Cand
             what="training mode:",
             left_where=a.label,
             right_where=b.label,
+            left_node=a.node,
+            right_node=b.node,
             left=words[trains[0]],
             right=words[trains[1]],
             patches=patches,
@@ -90,17 +103,45 @@ def momentum_note(a: Layer, b: Layer) -> str | None:
 def parameter_difference(a: Layer, b: Layer, pair: StoredPair, found: Correspondence) -> Candidate:
     """Two stored tensors of one role that are not equal in bits."""
     left, right = _in_words(pair)
+    kind = CauseKind.PARAMETER
+    if pair.relation is Relation.REORDERED and pair.left is not None and pair.right is not None:
+        kind, how = _rearranged(a, pair.left, pair.right, found)
+        right = f"the same values {how} on the right" if how else right
     patches = _parameter_patches(b, pair, found)
     return Candidate(
-        kind=CauseKind.PARAMETER,
+        kind=kind,
         what=pair.role,
-        left_where=a.shown,
-        right_where=b.shown,
+        left_where=_owner(a, pair.left),
+        right_where=_owner(b, pair.right),
+        left_node=a.node,
+        right_node=b.node,
         left=left,
         right=right,
         patches=patches,
         reason="" if patches else "the two cannot take each other's place",
     )
+
+
+def _owner(layer: Layer, stored: Stored | None) -> str:
+    """The layer that a tensor is of, with the node that reads it where that is another."""
+    if stored is None or not stored.label:
+        return layer.shown
+    return f"{layer.shown} + {stored.label}"
+
+
+def _rearranged(
+    a: Layer, left: Stored, right: Stored, found: Correspondence
+) -> tuple[CauseKind, str]:
+    """In what order the right side holds the same values, and what kind of cause that is."""
+    one, other = (normal(left, found.left.model.weights), normal(right, found.right.model.weights))
+    flat = left.flat or right.flat
+    if flat is not None:
+        dims = tuple(flat.dims[flat.axes.index(axis) - 1] for axis in range(1, len(flat.axes)))
+        if how := flattened_otherwise(one, other, dims):
+            return CauseKind.LAYOUT, how
+    of_input = bool(a.inputs) and a.inputs[0] in found.inputs and a.op == "Conv"
+    how = arrangement(one, other, is_kernel_of_input=of_input)
+    return (CauseKind.PREPROCESSING if "RGB" in how else CauseKind.PERMUTATION), how
 
 
 def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tuple[Patch, ...]:
@@ -129,18 +170,20 @@ def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tup
     return (SetInput(node=b.node, position=2, values=np.ravel(values)),)
 
 
-def attribute_differences(a: Layer, b: Layer) -> Iterator[Candidate]:
+def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
     """Attributes that make two operators of one type compute different things."""
     for name in sorted(a.attributes.keys() | b.attributes.keys()):
         left, right = a.attributes.get(name), b.attributes.get(name)
         if left == right:
             continue
-        patches = _attribute_patches(a, b, name)
+        patches = _attribute_patches(a, b, name) or _axis_patches(a, b, name, found)
         yield Candidate(
             kind=CauseKind.ATTRIBUTE,
             what=name,
             left_where=a.shown,
             right_where=b.shown,
+            left_node=a.node,
+            right_node=b.node,
             left=left if left is not None else "not set",
             right=right if right is not None else "not set",
             patches=patches,
@@ -169,6 +212,21 @@ def is_plain(value: Attribute) -> bool:
     return not any(isinstance(each, Graph | Tensor | AttributeReference) for each in values)
 
 
+def _axis_patches(a: Layer, b: Layer, name: str, found: Correspondence) -> tuple[Patch, ...]:
+    """The left side's axis as the right side counts it."""
+    words = a.attributes.get(name)
+    if name != "axis" or words is None or not isinstance(b.node_fact.attributes.get(name), int):
+        return ()
+    axis = literal_eval(words)[0]
+    layout = found.right.layouts.axes.get(b.node_fact.input(0))
+    if not isinstance(axis, int) or (layout is not None and axis not in layout):
+        return ()
+    if layout is None and found.left.layouts.axes.get(a.node_fact.input(0)) is not None:
+        return ()
+    value = axis if layout is None else layout.index(axis)
+    return (SetAttribute(node=b.node, name=name, value=value),)
+
+
 def _has_plain_axes(layer: Layer, name: str) -> bool:
     """Whether an axis is written as it is counted, so that no layout was undone."""
     raw = layer.node_fact.attributes.get(name)
@@ -184,15 +242,28 @@ def wiring_difference(a: Layer, b: Layer, found: Correspondence) -> Candidate | 
         lefts, rights = sorted(lefts), sorted(rights)
     if lefts == rights:
         return None
+    crossed = sorted(lefts) == sorted(rights)
+    patches = _uncrossed(b, lefts, rights) if crossed else ()
     return Candidate(
-        kind=CauseKind.STRUCTURE,
-        what="inputs",
+        kind=CauseKind.ORDER if crossed else CauseKind.STRUCTURE,
+        what="order of inputs" if crossed else "inputs",
         left_where=a.shown,
         right_where=b.shown,
+        left_node=a.node,
+        right_node=b.node,
         left=f"{len(a.inputs)} values",
-        right="values that do not correspond",
-        reason="the two graphs are wired differently",
+        right="the same in another order" if crossed else "values that do not correspond",
+        patches=patches,
+        reason="" if patches else "the two graphs are wired differently",
     )
+
+
+def _uncrossed(b: Layer, lefts: Sequence[str], rights: Sequence[str]) -> tuple[Patch, ...]:
+    """The right node with its inputs in the left side's order, where it reads nothing else."""
+    if len(b.node_fact.inputs) != len(rights) or len(set(rights)) != len(rights):
+        return ()
+    order = tuple(rights.index(name) for name in lefts)
+    return (Reorder(node=b.node, order=order),)
 
 
 def _in_words(pair: StoredPair) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from inspector.compare.causes import Differences
+from inspector.compare.diagnose import Diagnosis
 from inspector.compare.explain import Explanation, unproved
 from inspector.compare.feeds import BATCH_SIZES
 from inspector.compare.outputs import Measured
@@ -21,10 +22,11 @@ def decided(
     measured: Measured,
     differences: Differences,
     judgement: Judgement,
-    explanation: Explanation,
+    diagnosis: Diagnosis,
     seed: int,
 ) -> Comparison:
     """The result of a comparison that could be run."""
+    explanation = diagnosis.explanation
     return Comparison(
         left=models[0].path,
         right=models[1].path,
@@ -45,6 +47,9 @@ def decided(
         explained=explanation.explained,
         seed=seed,
         batch_sizes=tuple(each.size for each in measured.batches),
+        data=measured.data,
+        localisation=diagnosis.localisation,
+        coverage=diagnosis.coverage,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,13 @@ _FATAL_ONLY = 4
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 """Where a model without a path has its data (onnxruntime_session_options_config_keys.h)."""
 
+CPU = "CPUExecutionProvider"
+
 _FORMAT = "session.load_model_format"
+
+_ALLOCATION = re.compile(
+    r"Failed to allocate memory(?: for requested buffer of size (\d+))?|bad_alloc"
+)
 
 _NOISE = (
     re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),
@@ -45,8 +52,10 @@ class Fed:
 
     def parts(self) -> list[Feeds]:
         """What goes into the model, run by run."""
+        if not self.rows:
+            return [self.values]
         total = max((each.shape[0] for each in self.values.values() if each.ndim), default=0)
-        if not self.rows or total <= self.rows:
+        if total <= self.rows:
             return [self.values]
         return [
             {
@@ -57,7 +66,42 @@ class Fed:
         ]
 
 
-class Runner:
+class InParts(ABC):
+    """Something that runs a model on one batch, in as many parts as the model wants."""
+
+    name: str
+
+    def run(self, fed: Fed) -> dict[str, Array]:
+        """Every output by name for one batch, put together from as many runs as it takes.
+
+        Raises
+        ------
+        inspector.errors.RunError
+            ONNX Runtime fails while running, or an output is not a tensor.
+        inspector.errors.UndecidedError
+            The batch goes in in parts, and an output does not follow it.
+        """
+        parts = [self._run(each) for each in fed.parts()]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: self._joined(name, [each[name] for each in parts], fed) for name in parts[0]}
+
+    @abstractmethod
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        """Every output by name, for what goes in at once."""
+
+    def _joined(self, name: str, parts: Sequence[Array], fed: Fed) -> Array:
+        if any(not each.ndim or each.shape[0] != fed.rows for each in parts):
+            raise UndecidedError(
+                f"its batch is fixed to {fed.rows} and its output {name!r} does not follow it, "
+                "so batches of another size cannot be put together",
+                where=self.name,
+                hint="export both with one batch size",
+            )
+        return np.concatenate(parts)
+
+
+class Runner(InParts):
     """A model loaded for running, with graph optimisation on or off.
 
     Parameters
@@ -68,6 +112,8 @@ class Runner:
         What messages call the model.
     optimise
         Whether ONNX Runtime may rewrite the graph (ORT_ENABLE_ALL) or not (ORT_DISABLE_ALL).
+    providers
+        ONNX Runtime's execution providers, in order of preference.
     instead
         Values that take the place of those of initializers, by name. Only without `optimise` do
         all of them: what ONNX Runtime rewrites is computed from the model's own.
@@ -84,6 +130,7 @@ class Runner:
         *,
         name: str,
         optimise: bool = True,
+        providers: Sequence[str] = (CPU,),
         instead: Mapping[str, Array] = MappingProxyType({}),
     ) -> None:
         import onnxruntime
@@ -113,28 +160,13 @@ class Runner:
             self._session = onnxruntime.InferenceSession(
                 source if isinstance(source, bytes) else str(source),
                 options,
-                providers=["CPUExecutionProvider"],
+                providers=list(providers),
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base below this
             raise RunError(
                 f"ONNX Runtime does not load it: {_first_line(error)}", where=name
             ) from error
         self._outputs = [each.name for each in self._session.get_outputs()]
-
-    def run(self, fed: Fed) -> dict[str, Array]:
-        """Every output by name for one batch, put together from as many runs as it takes.
-
-        Raises
-        ------
-        inspector.errors.RunError
-            ONNX Runtime fails while running, or an output is not a tensor.
-        inspector.errors.UndecidedError
-            The batch goes in in parts, and an output does not follow it.
-        """
-        parts = [self._run(each) for each in fed.parts()]
-        if len(parts) == 1:
-            return parts[0]
-        return {name: self._joined(name, [each[name] for each in parts], fed) for name in parts[0]}
 
     def _run(self, feeds: Feeds) -> dict[str, Array]:
         try:
@@ -151,19 +183,17 @@ class Runner:
                 )
         return dict(zip(self._outputs, values, strict=True))
 
-    def _joined(self, name: str, parts: Sequence[Array], fed: Fed) -> Array:
-        if any(not each.ndim or each.shape[0] != fed.rows for each in parts):
-            raise UndecidedError(
-                f"its batch is fixed to {fed.rows} and its output {name!r} does not follow it, "
-                "so batches of another size cannot be put together",
-                where=self.name,
-                hint="export both with one batch size",
-            )
-        return np.concatenate(parts)
+
+def prepare() -> None:
+    """Import the runtime, which takes its time and its memory."""
+    import onnxruntime  # noqa: F401  # for what importing does
 
 
 def _first_line(error: Exception) -> str:
     """What went wrong, without the runtime's own error codes, source files and repetitions."""
+    if (found := _ALLOCATION.search(str(error))) is not None:
+        size = f"{int(found[1]) / 1e6:,.0f} MB" if found[1] else "memory"
+        return f"it asks for {size}, more than is left to it (see --max-memory)"
     lines = str(error).strip().splitlines()
     first = lines[0].strip() if lines else type(error).__name__
     for noise in _NOISE:

@@ -96,4 +96,6 @@ def _op(node: Node) -> str:
     """The operator as the digest sees it: a Gemm and a MatMul are one."""
     if is_reduction(node):
         return f":{operator(node)}"
+    if node.is_standard and node.op_type in ("Relu", "Clip"):
+        return ":Clip"
     return "Dense" if node.op_type in ("Gemm", "MatMul") else f"{node.domain}:{node.op_type}"

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from inspector.compare import reduction
+from inspector.compare import clipping, reduction
 from inspector.compare.attributes import words_of
 from inspector.compare.digest import digest_of_tensor
 from inspector.compare.layout import Flat, Layouts
 from inspector.compare.pair import Pair
+from inspector.compare.run import Array
 from inspector.compare.sequence import in_sequence
 from inspector.compare.view import COMMUTATIVE, CONVOLUTIONS, View, first_output
 from inspector.facts.graphs import captured
@@ -30,7 +31,8 @@ class Stored:
     """A stored tensor that a layer reads, and where its node reads it.
 
     `dims` are those in which the node reads it, behind any Unsqueeze or Transpose of the tensor;
-    None where they are not known. `transposed` says that a dense kernel is read [out, in],
+    None where they are not known. `label` names the node where it is not the layer's own.
+    `transposed` says that a dense kernel is read [out, in],
     `turned` that it is stored the other way round than it is read; `flat` gives the order of the
     input features of a dense kernel, or of a vector with one element a feature, where a Flatten
     in front tells it.
@@ -41,6 +43,7 @@ class Stored:
     node: str
     position: int
     dims: tuple[int, ...] | None
+    label: str = ""
     transposed: bool = False
     turned: bool = False
     flat: Flat | None = None
@@ -51,7 +54,8 @@ class Layer:
     """One operator of the network; a dense layer and its bias are one.
 
     `value` is what it computes, `node` the first output of its main node (how patches address
-    it), `inputs` the values it reads from other layers or graph inputs.
+    it), `inputs` the values it reads from other layers or graph inputs. `constants` are all stored
+    tensors that its main node reads, by position; those that are parameters are `stored`.
     """
 
     op: str
@@ -63,6 +67,7 @@ class Layer:
     stored: tuple[Stored, ...]
     attributes: Mapping[str, str]
     node_fact: Node
+    constants: Mapping[int, Tensor]
 
     @property
     def written(self) -> str:
@@ -140,6 +145,8 @@ class _Builder:
         op = "Dense" if dense else node.op_type
         stored, inline = self._stored_inputs(node, dense=dense, bias=bias)
         attributes = {**self._attributes(node, dense=dense), **inline}
+        if (clipped := clipping.bounds(node, self._values)) is not None:
+            op, attributes, stored = clipping.OPERATOR, clipped, ()
         if reduction.is_reduction(node):
             op = reduction.operator(node)
             attributes = self._reduced(node, attributes)
@@ -153,7 +160,21 @@ class _Builder:
             stored=stored,
             attributes=attributes,
             node_fact=node,
+            constants=self._constants(node, dense=dense),
         )
+
+    def _constants(self, node: Node, *, dense: bool) -> dict[int, Tensor]:
+        kernel = self._view.kernel(node) if dense else None
+        found = {} if kernel is None else {1: kernel[0]}
+        for position, name in enumerate(node.inputs):
+            tensor = self._view.stored(name) if name else None
+            if tensor is not None:
+                found[position] = tensor
+        return found
+
+    def _values(self, name: str) -> Array | None:
+        tensor = self._view.stored(name)
+        return None if tensor is None else self._view.model.weights.load(tensor)
 
     def _stored_inputs(
         self, node: Node, *, dense: bool, bias: Node | None
@@ -194,6 +215,7 @@ class _Builder:
                     node=bias.outputs[0],
                     position=at,
                     dims=self._read_dims(bias.input(at), tensor),
+                    label=f"{bias.op_type} {bias.label!r}" if bias.label else bias.op_type,
                 )
             )
         return tuple(found), inline

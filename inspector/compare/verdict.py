@@ -10,11 +10,18 @@ import numpy as np
 from inspector.compare.causes import Differences
 from inspector.compare.floor import FLOORS
 from inspector.compare.outputs import Measured
+from inspector.compare.precision import Coarser
 from inspector.compare.run import Array
 from inspector.facts.comparison import PairedOutput, Verdict
 
 BLIND = 0.1
 """Share of an output's own scale that a tolerance may reach: beyond it, agreement says nothing."""
+
+BLIND_QUANTISED = 0.5
+"""The same where one side is quantised, which moves outputs by several per cent of their scale:
+agreement within that is no more than what it is called."""
+
+SAME = Coarser()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +32,21 @@ class Judgement:
     reason: str
 
 
+def capped(judgement: Judgement, left_out: Sequence[str]) -> Judgement:
+    """A verdict on models of which some outputs were not compared: they agree at most."""
+    if not left_out or judgement.verdict not in (Verdict.IDENTICAL, Verdict.EQUIVALENT):
+        return judgement
+    reason = f"the outputs that were compared agree; {'; '.join(left_out)}"
+    return Judgement(verdict=Verdict.AGREES, reason=reason)
+
+
 def judge(
-    measured: Measured, differences: Differences, *, same_digest: bool, asked: bool
+    measured: Measured,
+    differences: Differences,
+    *,
+    same_digest: bool,
+    asked: bool,
+    coarser: Coarser = SAME,
 ) -> Judgement:
     """Decide.
 
@@ -37,7 +57,10 @@ def judge(
         with their axes in place.
     asked
         Whether the user gave the tolerance.
+    coarser
+        What the coarser side computes in.
     """
+    words = "rounding" if asked else coarser.words
     outputs = measured.outputs
     if any(_differs(each) for each in outputs):
         if same_digest:
@@ -46,8 +69,9 @@ def judge(
                 reason="structure and parameters are identical, and yet the outputs differ: "
                 "the model does not compute the same thing twice",
             )
-        return Judgement(verdict=Verdict.DIFFERENT, reason=_how_far(outputs))
-    if (reason := _cannot_tell(measured, same_digest=same_digest, asked=asked)) is not None:
+        return Judgement(verdict=Verdict.DIFFERENT, reason=_how_far(outputs, words))
+    reason = _cannot_tell(measured, coarser, same_digest=same_digest, asked=asked)
+    if reason is not None:
         return Judgement(verdict=Verdict.UNDECIDED, reason=reason)
     if same_digest:
         return Judgement(
@@ -63,16 +87,24 @@ def judge(
             reason="outputs agree, but they are the same whatever is fed: these inputs cannot "
             "show a difference in front of them",
         )
-    within_floor = all(each.difference.max_abs <= FLOORS * each.floor for each in outputs)
+    within_floor = all(
+        each.difference.max_abs <= coarser.grain.floors * each.floor for each in outputs
+    )
     accounted = differences.parameters.accounted_for and not differences.candidates
+    if coarser.unlike and not asked:
+        return Judgement(
+            verdict=Verdict.AGREES,
+            reason=f"outputs agree within {words}, and no further: the sides compute in "
+            "different precisions",
+        )
     if accounted and (within_floor or not asked):
         return Judgement(
             verdict=Verdict.EQUIVALENT,
-            reason="outputs agree within rounding, and every parameter and operator has its "
+            reason=f"outputs agree within {words}, and every parameter and operator has its "
             "counterpart",
         )
     why = "parameters or structure differ" if not accounted else "only by the tolerance asked for"
-    limit = "the tolerance asked for" if asked else "rounding"
+    limit = "the tolerance asked for" if asked else words
     return Judgement(verdict=Verdict.AGREES, reason=f"outputs agree within {limit}, but {why}")
 
 
@@ -103,8 +135,11 @@ def _differs(output: PairedOutput) -> bool:
     return not output.finite_within or one_side > 0
 
 
-def _cannot_tell(measured: Measured, *, same_digest: bool, asked: bool) -> str | None:
+def _cannot_tell(
+    measured: Measured, coarser: Coarser, *, same_digest: bool, asked: bool
+) -> str | None:
     """Why agreement says nothing, where that is so."""
+    blind = BLIND_QUANTISED if coarser.grain.quantised else BLIND
     for each in measured.outputs:
         far = each.difference
         if far.both_non_finite:
@@ -117,9 +152,9 @@ def _cannot_tell(measured: Measured, *, same_digest: bool, asked: bool) -> str |
             continue
         if 0 in far.shape:
             return f"output {each.left!r} is empty on both sides for these inputs"
-        if not asked and far.max_abs and each.tolerance > BLIND * far.scale:
+        if not asked and far.max_abs and each.tolerance > blind * far.scale:
             return (
-                f"rounding alone moves output {each.left!r} by {each.floor:.3g} on a scale "
+                f"{coarser.words} alone moves output {each.left!r} by {each.floor:.3g} on a scale "
                 f"of {far.scale:.3g}: too much to tell; give --atol or --rtol to decide"
             )
     if measured.only_if:
@@ -130,7 +165,7 @@ def _cannot_tell(measured: Measured, *, same_digest: bool, asked: bool) -> str |
     return None
 
 
-def _how_far(outputs: Sequence[PairedOutput]) -> str:
+def _how_far(outputs: Sequence[PairedOutput], words: str) -> str:
     top = max((each for each in outputs if _differs(each)), key=lambda e: e.difference.max_abs)
     far = top.difference
     if not top.finite_within and top.beyond:
@@ -141,4 +176,5 @@ def _how_far(outputs: Sequence[PairedOutput]) -> str:
             far.both_non_finite
         )
         return f"output {top.left!r} holds {count} NaN or infinite elements on the {side} alone"
-    return f"outputs differ by up to {far.max_abs:.3g}, beyond the {top.tolerance:.3g} allowed"
+    by = "" if words == "rounding" else f" for {words}"
+    return f"outputs differ by up to {far.max_abs:.3g}, beyond the {top.tolerance:.3g} allowed{by}"

@@ -92,16 +92,27 @@ class CauseKind(StrEnum):
     ATTRIBUTE = "attribute"
     STRUCTURE = "structure"
     MODE = "training mode"
+    OPERATOR = "operator"
+    ORDER = "inputs order"
+    PERMUTATION = "permutation"
+    PREPROCESSING = "preprocessing"
+    PRECISION = "precision"
+    QUANTISATION = "quantisation"
+    FOLDING = "folding"
+    LAYOUT = "layout"
 
 
 class Proof(StrEnum):
     """What patching a difference away and running again showed.
 
     NECESSARY: with every other difference patched and this one left, the outputs still differ.
-    HARMLESS: they no longer do. UNTESTED: it could not be patched; `Cause.reason` says why.
+    HARMLESS: they no longer do. LOCATED: fed the same values, the layers at this place alone give
+    other ones on the two sides, and with the left side's put in their place the rest agrees.
+    UNTESTED: it could not be patched; `Cause.reason` says why.
     """
 
     NECESSARY = "proved"
+    LOCATED = "located"
     HARMLESS = "no effect"
     UNTESTED = "not proved"
 
@@ -111,7 +122,8 @@ class Cause:
     """One difference between the two models.
 
     `left` and `right` are the two values in words. `effect` is the largest difference of any
-    output when this alone is left unpatched, None where that was not run.
+    output when this alone is left unpatched, None where that was not run. `share` is the part of
+    the outputs' difference that patching this alone takes away, from 0 to 1; None likewise.
     """
 
     kind: CauseKind
@@ -123,6 +135,7 @@ class Cause:
     proof: Proof
     effect: float | None
     reason: str = ""
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +143,8 @@ class ParameterMatch:
     """How the stored parameters of the two sides correspond, counted in tensors.
 
     `bitwise` are equal bit for bit once layouts are undone, `rounded` within a few units in the
-    last place, `differing` paired and not equal; the rest is on one side only.
+    last place, `folded` written otherwise on each side (folded, split, as arithmetic) and come to
+    the same, `differing` paired and not equal; the rest is on one side only.
     """
 
     bitwise: int
@@ -138,6 +152,7 @@ class ParameterMatch:
     differing: int
     left_only: int
     right_only: int
+    folded: int = 0
 
     @property
     def accounted_for(self) -> bool:
@@ -155,13 +170,67 @@ class PairedNorm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A value in the middle of each model that should be the same on both sides.
+
+    `left` and `right` are names of values, `left_where` and `right_where` say which layers compute
+    them. `max_abs` is the largest difference there, `tolerance` what rounding may make of it,
+    `relative` the former as a share of the value's own scale. `alone` is the largest difference
+    where the layers in front are fed the left side's values on both sides: what these layers
+    themselves do; None where that was not run.
+    """
+
+    left: str
+    right: str
+    left_where: str
+    right_where: str
+    max_abs: float
+    relative: float
+    tolerance: float
+    within: bool
+    alone: float | None = None
+    faulty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Localisation:
+    """Where in the models the difference arises, and how it grows from there.
+
+    `points` lie in the order of the right model; `first` is the first that differs beyond
+    rounding. `compared` counts the points that were run. `reason` says why there are none, or
+    what could not be looked at.
+    """
+
+    points: tuple[Point, ...] = ()
+    first: Point | None = None
+    compared: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What the inputs cannot show: units that never fire on them.
+
+    `norms` are the channels of BatchNorms whose value never moves or is never let through by the
+    ReLU behind, of `norm_channels`; `relus` the channels of ReLUs that are 0 on all inputs, of
+    `relu_channels`. `where` names the layers with most of them.
+    """
+
+    norms: int = 0
+    norm_channels: int = 0
+    relus: int = 0
+    relu_channels: int = 0
+    where: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The whole result of comparing two models.
 
     `causes` are differences that matter to the verdict, `harmless` those shown to have no effect
     on these inputs, `information` what never changes a verdict (momentum, names).
-    `left_explained` is the largest difference left when all causes are patched, None where that
-    was not run.
+    `explained_to` is the largest difference left when all causes are patched, None where that
+    was not run. `data` names the inputs the user gave; empty where they were drawn at random.
     """
 
     left: str
@@ -181,3 +250,6 @@ class Comparison:
     explained: bool
     seed: int
     batch_sizes: tuple[int, ...]
+    data: str = ""
+    localisation: Localisation | None = None
+    coverage: Coverage | None = None

@@ -1,16 +1,20 @@
-"""What the tool does, each flow a paragraph: the only place that knows the order of stages."""
+"""What the tool does, each flow a paragraph: the only place that knows the order of stages.
+
+Comparing has a module of its own.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from inspector.errors import UndecidedError, UnreadableError, UsageError
+from inspector.errors import UnreadableError, UsageError
+from inspector.flows.compare import compare_files
+from inspector.flows.opened import opened
 
 if TYPE_CHECKING:
     from inspector.facts.batchnorm import Norms
-    from inspector.facts.comparison import Comparison
     from inspector.facts.count import CountedTensor
     from inspector.facts.inspection import Inspection, Reference
     from inspector.facts.manifest import Manifest
@@ -20,11 +24,15 @@ if TYPE_CHECKING:
     from inspector.facts.table import Table
 
 Path: TypeAlias = str | os.PathLike[str]
-Progress: TypeAlias = Callable[[str], None]
 
-
-def _silently(stage: str) -> None:
-    """Progress for callers that want none."""
+__all__ = [
+    "compare_files",
+    "explain_total",
+    "inspect_file",
+    "reconcile_files",
+    "summarise_file",
+    "summary_table",
+]
 
 
 def inspect_file(
@@ -46,7 +54,7 @@ def inspect_file(
     inspector.errors.UnreadableError
         One of them is no readable ONNX model.
     """
-    model = _opened(path, external_dirs)
+    model = opened(path, external_dirs)
     from inspector.count import count_parameters
     from inspector.facts.inspection import InspectedAffine, InspectedNorm, Inspection
     from inspector.recognise import find_batchnorms, measure_affine, measure_all
@@ -116,7 +124,7 @@ def summary_table(summary: Summary, style: str = "") -> Table:
 
 def _summed(path: Path, external_dirs: Sequence[Path]) -> tuple[Model, Norms, Summary]:
     """A model with its BatchNorms and its layer table."""
-    model = _opened(path, external_dirs)
+    model = opened(path, external_dirs)
     from inspector.count import count_parameters
     from inspector.count.summary import summarise
     from inspector.read.shapes import with_inferred_shapes
@@ -191,7 +199,7 @@ def _traced(model: Model, norms: Norms, against: Path, external_dirs: Sequence[P
     from inspector.recognise import find_batchnorms
     from inspector.recognise.against import trace
 
-    reference = _opened(against, external_dirs)
+    reference = opened(against, external_dirs)
     if reference.missing_data:
         from inspector.read.external import data_files_missing
 
@@ -213,20 +221,6 @@ def _lost(norms: Norms) -> str:
     parts = [f"{affine} affine"] if affine else []
     parts += [f"{folded} probably folded"] if folded else []
     return f"the reference has lost BatchNorms itself: {', '.join(parts)}" if parts else ""
-
-
-def _opened(path: Path, external_dirs: Sequence[Path]) -> Model:
-    """An open model; a mistyped path is answered before onnx is imported."""
-    from pathlib import Path as FilePath
-
-    from inspector.read.formats import check_is_file
-
-    if not os.fspath(path):
-        raise UnreadableError("no file is named", hint="name an ONNX file")
-    check_is_file(FilePath(path))
-    from inspector.read.open import open_model
-
-    return open_model(path, external_dirs=external_dirs)
 
 
 def _manifest(model: Model) -> tuple[Manifest | None, tuple[str, ...]]:
@@ -267,108 +261,3 @@ def _remarks(model: Model) -> tuple[str, ...]:
     if not model.opsets:
         found.append("the file names no operator set: read as opset 1")
     return tuple(found)
-
-
-def compare_files(
-    left: Path,
-    right: Path,
-    *,
-    atol: float | None = None,
-    rtol: float | None = None,
-    layout: str | None = None,
-    seed: int = 0,
-    external_dirs: Sequence[Path] = (),
-    progress: Progress = _silently,
-) -> Comparison:
-    """Run two models on the same inputs and say whether they are one function, and if not, why.
-
-    Parameters
-    ----------
-    left, right
-        ONNX files.
-    atol, rtol
-        Tolerance in place of the measured rounding floor; one alone sets the other to 0.
-    layout
-        Input layouts as ``LEFT:RIGHT`` or ``same``, where the graphs do not tell them.
-    seed
-        Of the random inputs.
-    external_dirs
-        Folders in which data files may lie beside the models' own.
-    progress
-        Called with the name of each stage.
-
-    Raises
-    ------
-    inspector.errors.UsageError
-        An option makes no sense.
-    inspector.errors.UnreadableError
-        One of the files is no readable ONNX model. What cannot be decided is no error but the
-        verdict `undecided`.
-    """
-    from inspector.compare.align import align
-    from inspector.compare.causes import find_differences
-    from inspector.compare.digest import same_function
-    from inspector.compare.explain import Explanation, explain, without_effect
-    from inspector.compare.judged import OutputsShapesError, asked_tolerance
-    from inspector.compare.layout import find_layouts
-    from inspector.compare.outputs import experiment_on, run_both
-    from inspector.compare.pair import OutputsDifferError, pair_inputs, pair_outputs
-    from inspector.compare.result import decided, undecided
-    from inspector.compare.structure import build_both
-    from inspector.compare.verdict import judge
-    from inspector.facts.comparison import Verdict
-    from inspector.write.patch import patched, runnable
-
-    progress("reading both models")
-    models = _prepared(left, external_dirs), _prepared(right, external_dirs)
-    asked = asked_tolerance(atol, rtol)
-    differences = None
-    try:
-        layouts = find_layouts(models[0]), find_layouts(models[1])
-        inputs = pair_inputs(*models, layouts, layout)
-        outputs = pair_outputs(*models, layouts)
-        progress("comparing the graphs")
-        networks = build_both(models, layouts, inputs, outputs)
-        differences = find_differences(*networks, align(*networks), inputs=inputs, outputs=outputs)
-        same = same_function(models, inputs, outputs)
-        measured = run_both(
-            models,
-            inputs,
-            outputs,
-            sources=(runnable(models[0]), runnable(models[1])),
-            seed=seed,
-            asked=asked,
-            doubt=bool(differences.candidates),
-            progress=progress,
-        )
-        judgement = judge(measured, differences, same_digest=same, asked=asked is not None)
-        match judgement.verdict:
-            case Verdict.DIFFERENT:
-                experiment = experiment_on(
-                    models[1], measured, patched=patched, seed=seed, progress=progress
-                )
-                explanation = explain(differences.candidates, experiment)
-            case Verdict.AGREES:
-                explanation = without_effect(differences.candidates, "the outputs agree")
-            case _:
-                explanation = Explanation()
-        return decided(models, inputs, measured, differences, judgement, explanation, seed)
-    except (OutputsDifferError, OutputsShapesError) as error:
-        return undecided(models, Verdict.DIFFERENT, str(error), seed, differences)
-    except UndecidedError as error:
-        return undecided(models, Verdict.UNDECIDED, str(error), seed, differences)
-
-
-def _prepared(path: Path, external_dirs: Sequence[Path]) -> Model:
-    """A model with everything written out that comparing needs, and all its data in place."""
-    from inspector.compare.order import in_order
-    from inspector.read.external import data_files_missing
-    from inspector.read.schema import with_default_attributes
-    from inspector.read.shapes import with_inferred_shapes
-    from inspector.recognise.scopes import check_scopes
-
-    model = _opened(path, external_dirs)
-    if model.missing_data:
-        raise data_files_missing(model.missing_data, model.path)
-    check_scopes(model)
-    return in_order(with_default_attributes(with_inferred_shapes(model)))

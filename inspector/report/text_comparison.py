@@ -6,6 +6,7 @@ from inspector.facts.comparison import (
     Cause,
     CauseKind,
     Comparison,
+    Coverage,
     PairedNorm,
     PairedOutput,
     ParameterMatch,
@@ -13,6 +14,7 @@ from inspector.facts.comparison import (
     Verdict,
 )
 from inspector.report.page import BAD, DOUBT, FAINT, GOOD, HEAD, NAME, Page, Span
+from inspector.report.text_localisation import write_localisation
 from inspector.report.words import listed, many, number, printable
 
 _STYLES = {
@@ -37,6 +39,8 @@ def write_comparison(fact: Comparison, page: Page) -> None:
     page.line((fact.verdict.value, _STYLES[fact.verdict]), f": {printable(fact.reason)}", hang=2)
     if fact.causes:
         _causes(fact, page)
+    if fact.localisation is not None:
+        write_localisation(fact.localisation, page)
     if fact.harmless:
         page.heading("Differences without effect on these outputs")
         for each in fact.harmless:
@@ -52,11 +56,14 @@ def write_comparison(fact: Comparison, page: Page) -> None:
 
 def _causes(fact: Comparison, page: Page) -> None:
     proved = sum(each.proof is Proof.NECESSARY for each in fact.causes)
+    located = sum(each.proof is Proof.LOCATED for each in fact.causes)
     reasons = {each.reason for each in fact.causes}
     # One reason that holds for all is said once.
     shared = reasons.pop() if not proved and len(reasons) == 1 else ""
     if proved == len(fact.causes):
         page.heading("Causes", "each proved by patching it and running again")
+    elif proved + located == len(fact.causes):
+        page.heading("Causes", f"{proved} proved by patching, {located} by running it alone")
     elif proved:
         page.heading("Causes", f"{proved} of {len(fact.causes)} proved")
     else:
@@ -65,16 +72,35 @@ def _causes(fact: Comparison, page: Page) -> None:
         page.line((printable(shared), DOUBT), indent=2, hang=2)
     for at, each in enumerate(fact.causes, 1):
         page.line((f"{at} ", HEAD), *_sentence(each), indent=2, hang=2)
-        if each.effect is not None:
-            page.line((f"this alone moves the outputs by {number(each.effect)}", FAINT), indent=4)
-        elif each.reason and not shared:
-            page.line((f"not proved: {printable(each.reason)}", DOUBT), indent=4, hang=2)
+        _proof(each, page, said=bool(shared))
     if fact.explained_to is not None:
         page.line(
             "with all of them patched on the right, the largest difference is ",
             (number(fact.explained_to), GOOD if fact.explained else BAD),
             indent=2,
         )
+    elif fact.explained:
+        page.line("with all of them mended on the right, ", ("the outputs agree", GOOD), indent=2)
+
+
+def _proof(cause: Cause, page: Page, *, said: bool) -> None:
+    """What speaks for a cause."""
+    if cause.proof is Proof.LOCATED:
+        text = "these layers differ though they are fed the same"
+        if cause.effect is not None:
+            text += f": by up to {number(cause.effect)}"
+        page.line((text, FAINT), indent=4, hang=2)
+    elif cause.effect is not None:
+        text = f"this alone moves the outputs by {number(cause.effect)}"
+        if cause.share is not None:
+            text += f", and patching it alone takes away {_percent(cause.share)} of the difference"
+        page.line((text, FAINT), indent=4, hang=2)
+    elif cause.reason and not said:
+        page.line((f"not proved: {printable(cause.reason)}", DOUBT), indent=4, hang=2)
+
+
+def _percent(share: float) -> str:
+    return "100 %" if share >= 0.9995 else f"{100 * share:.3g} %"
 
 
 def _sentence(cause: Cause) -> list[Span]:
@@ -87,7 +113,17 @@ def _sentence(cause: Cause) -> list[Span]:
             return [(f"{cause.what} missing on the right", HEAD), f": {names[0]}, {names[1]}"]
         case CauseKind.MISSING:
             return [(f"{cause.what} missing on the left", HEAD), f": {names[0]}, {names[1]}"]
-        case CauseKind.PARAMETER if not cause.right.startswith("["):
+        case CauseKind.OPERATOR:
+            return [(f"{printable(cause.what)}", HEAD), f": {names[0]} / {names[1]}"]
+        case CauseKind.PREPROCESSING if "missing" in (cause.left, cause.right):
+            side = "left" if cause.left == "missing" else "right"
+            return [
+                (f"preprocessing missing on the {side}: {cause.what}", HEAD),
+                f", {names[0]}, {names[1]}",
+            ]
+        case CauseKind.PARAMETER | CauseKind.PERMUTATION | CauseKind.LAYOUT if (
+            not cause.right.startswith("[")
+        ):
             return [(f"{cause.what} {left}: {right}", HEAD), f", in {where}"]
         case _:
             what = printable(cause.what)
@@ -96,7 +132,8 @@ def _sentence(cause: Cause) -> list[Span]:
 
 def _outputs(fact: Comparison, page: Page) -> None:
     rows = sum(fact.batch_sizes)
-    page.heading("Outputs", f"{many(rows, 'random input')}, seed {fact.seed}, ONNX Runtime")
+    fed = f"{many(rows, 'random input')}, seed {fact.seed}"
+    page.heading("Outputs", f"{printable(fact.data) or fed}, ONNX Runtime")
     for each in fact.outputs:
         page.line(*_title(each), indent=2, hang=2)
         page.pairs(_measures(each), indent=4)
@@ -156,11 +193,26 @@ def _evidence(fact: Comparison, page: Page) -> None:
         )
     if fact.norms:
         rows.append(("BatchNorm", [_norms(fact.norms)]))
+    if fact.coverage is not None and (fact.coverage.norms or fact.coverage.relus):
+        rows.append(("not shown", [_coverage(fact.coverage)]))
     if fact.parameters is not None:
         rows.append(("parameters", [_parameters(fact.parameters)]))
     if rows:
         page.heading("How the two were paired")
         page.pairs(rows)
+
+
+def _coverage(fact: Coverage) -> str:
+    parts = []
+    if fact.norms:
+        parts.append(f"{fact.norms} of {many(fact.norm_channels, 'channel')} of BatchNorms")
+    if fact.relus:
+        parts.append(f"{fact.relus} of {many(fact.relu_channels, 'channel')} of ReLUs")
+    where = "; ".join(printable(each) for each in fact.where)
+    return (
+        f"{' and '.join(parts)} never fire on these inputs, so that a difference there "
+        f"cannot show ({where})"
+    )
 
 
 def _norms(norms: tuple[PairedNorm, ...]) -> str:
@@ -176,6 +228,8 @@ def _parameters(match: ParameterMatch) -> str:
     parts = [f"{many(match.bitwise, 'tensor')} equal in bits once layouts are undone"]
     if match.rounded:
         parts.append(f"{match.rounded} within rounding")
+    if match.folded:
+        parts.append(f"{match.folded} in other layers that come to the same")
     if match.differing:
         parts.append(f"{match.differing} different")
     if match.left_only:

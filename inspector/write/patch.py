@@ -15,11 +15,15 @@ from inspector.errors import UndecidedError, UnreadableError
 from inspector.facts.model import Attribute, Model
 from inspector.facts.patch import (
     Bypass,
+    Expose,
+    Feed,
     InsertAfter,
     Patch,
+    Reorder,
     Runnable,
     SetAttribute,
     SetInput,
+    SetOperator,
     SetOutputCount,
 )
 from inspector.read.copies import is_one_file, linked
@@ -65,8 +69,7 @@ def patched(model: Model, patches: Sequence[Patch]) -> Runnable:
     weights = _weights(model)
     proto, folder = _copy(weights)
     editor = _Editor(proto.graph, model.path)
-    # Insertions last: they move a value's name to a new node, and patches address nodes by it.
-    for patch in sorted(patches, key=lambda each: isinstance(each, InsertAfter)):
+    for patch in sorted(patches, key=_turn):
         try:
             editor.apply(patch)
         # What onnx.helper raises on values that are no attribute or tensor of ONNX.
@@ -74,6 +77,22 @@ def patched(model: Model, patches: Sequence[Patch]) -> Runnable:
             raise UndecidedError(f"a patch cannot be written: {error}", where=model.path) from error
     editor.finish()
     return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
+
+
+def _turn(patch: Patch) -> int:
+    """Insertions move a value's name to a new node, and patches address nodes by it.
+
+    What is fed and given out are the values as all that leaves them.
+    """
+    match patch:
+        case InsertAfter():
+            return 1
+        case Feed():
+            return 2
+        case Expose():
+            return 3
+        case _:
+            return 0
 
 
 def _is_text(path: str) -> bool:
@@ -122,6 +141,18 @@ class _Editor:
                 self._insert(patch)
             case Bypass():
                 self._bypass(patch)
+            case SetOperator():
+                self._set_operator(patch)
+            case Reorder():
+                inputs = self._node(patch.node).input
+                new = [inputs[at] for at in patch.order]
+                del inputs[:]
+                inputs.extend(new)
+            case Expose():
+                if patch.value not in {each.name for each in self._graph.output}:
+                    self._graph.output.append(onnx.ValueInfoProto(name=patch.value))
+            case Feed():
+                self._feed(patch)
             case SetOutputCount():
                 outputs = self._node(patch.node).output
                 del outputs[patch.count :]
@@ -154,6 +185,19 @@ class _Editor:
             node.input.append("")
         node.input[position] = name
 
+    def _set_operator(self, patch: SetOperator) -> None:
+        node = self._node(patch.node)
+        kept, outputs, name = [node.input[at] for at in patch.keep], list(node.output), node.name
+        node.Clear()
+        node.op_type, node.domain, node.name = patch.op_type, patch.domain, name
+        node.input.extend(kept)
+        node.output.extend(outputs[:1])
+        for key, value in patch.attributes.items():
+            if value is not None and value != ():
+                node.attribute.append(helper.make_attribute(key, _plain(value)))
+        for position, values in sorted(patch.constants.items()):
+            self._set_input(node, position, values)
+
     def _insert(self, patch: InsertAfter) -> None:
         made = helper.make_node(
             patch.op_type, [], [], name=self._fresh(), domain=patch.domain or None
@@ -161,9 +205,23 @@ class _Editor:
         for name, value in patch.attributes.items():
             if value is not None and value != ():
                 made.attribute.append(helper.make_attribute(name, _plain(value)))
-        self._cut(patch.value, made)
+        if patch.readers:
+            self._branch(patch, made)
+        else:
+            self._cut(patch.value, made)
         for position, values in sorted(patch.constants.items()):
             self._set_input(made, position, values)
+
+    def _branch(self, patch: InsertAfter, made: onnx.NodeProto) -> None:
+        """Let `made` read a value, and the readers that the patch names read `made`."""
+        fresh = self._fresh()
+        made.input.append(patch.value)
+        made.output.append(fresh)
+        self._producer[fresh] = made
+        for name in patch.readers:
+            _rename_read(self._node(name), patch.value, fresh)
+        producer = self._producer.get(patch.value)
+        self._behind[_INPUTS if producer is None else id(producer)].append(made)
 
     def _cut(self, value: str, made: onnx.NodeProto) -> None:
         """Let `made` read what `value` was, and its readers read `made`."""
@@ -189,6 +247,16 @@ class _Editor:
         made.output.append(fresh)
         self._producer[fresh] = made
         self._behind[_INPUTS].append(made)
+
+    def _feed(self, patch: Feed) -> None:
+        if patch.name not in {each.name for each in self._graph.input}:
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(patch.dtype))
+            self._graph.input.append(helper.make_tensor_value_info(patch.name, kind, None))
+        if patch.node:
+            self._node(patch.node).input[patch.position] = patch.name
+            return
+        for node in (*self._nodes, *(node for some in self._behind.values() for node in some)):
+            _rename_read(node, patch.value, patch.name)
 
     def _bypass(self, patch: Bypass) -> None:
         node = self._node(patch.node)

@@ -13,7 +13,12 @@ KERAS = DATA / "keras_small.onnx"
 EPSILON = ("epsilon", "epsilon", "0.001", "1e-05")
 RELU = ("missing operator", "Relu", "present", "missing")
 SOFTMAX = ("missing operator", "Softmax", "present", "missing")
-FLATTEN = ("parameter", "kernel", "[256, 6]", "the same values in another order on the right")
+FLATTEN = (
+    "layout",
+    "kernel",
+    "[256, 6]",
+    "the same values with rows flattened channels last on the right",
+)
 
 PAIRS = {
     "torch_small": [EPSILON, RELU, SOFTMAX],

@@ -161,6 +161,7 @@ def verdict(
             batches=(),
             plan=Plan(),
             left_results=[],
+            right_results=[],
             left_deviations={},
             **measured,  # type: ignore[arg-type]  # strings for the three sentences
         ),

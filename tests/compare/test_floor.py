@@ -6,7 +6,9 @@ import pytest
 from compare import nets
 from inspector.compare.floor import (
     FLOORS,
+    FLOORS_COARSE,
     ULPS,
+    Grain,
     allowance,
     measure,
     moved_by_an_ulp,
@@ -104,6 +106,18 @@ class TestAllowance:
         half, single = values.astype(np.float16), as_f32(values)
         found = allowance([half], [single], [np.zeros((2, 1))], [np.zeros((2, 1))])
         assert found.whole == pytest.approx(ULPS * float(np.finfo(np.float16).eps))
+
+    def test_a_coarser_side_behind_the_outputs_type_decides(self) -> None:
+        values = as_f32([[1.0], [-8.0]])
+        moved = np.full((2, 1), 0.5)
+        for grain, floors in (
+            (Grain(unit=2.0**-10), FLOORS_COARSE),
+            (Grain(quantised=True), FLOORS_COARSE),
+            (Grain(unit=2.0**-52), FLOORS),
+        ):
+            assert allowance([values], [values], moved[None], grain=grain).whole == floors * 0.5
+        found = allowance([values], [values], [np.zeros((2, 1))], grain=Grain(unit=2.0**-10))
+        assert found.whole == ULPS * 2.0**-10 * 8
 
     def test_scalars_and_empty_outputs(self) -> None:
         scalar = as_f32(2.0)

@@ -315,13 +315,15 @@ def test_nan_never_passes(compare: Compare, name: str, value: float) -> None:
     assert compare(torch_like(bad), torch_like(bad)).verdict is Verdict.UNDECIDED
 
 
-def test_a_folded_batchnorm_agrees_and_says_what_differs(compare: Compare) -> None:
+def test_a_folded_batchnorm_is_accounted_for(compare: Compare) -> None:
     left, right = nets.deep(seed=3, layers=2), nets.deep(seed=3, layers=2, folded=True)
-    found = compare(left, right)
-    assert found.verdict is Verdict.AGREES
-    missing = [each for each in found.harmless if each.kind is CauseKind.MISSING]
-    assert [(each.what, each.right) for each in missing] == 2 * [("BatchNormalization", "missing")]
-    assert compare(right, left).verdict is Verdict.AGREES
+    for found in (compare(left, right), compare(right, left)):
+        assert found.verdict is Verdict.EQUIVALENT
+        assert not found.harmless
+        assert sum("come to the same" in each for each in found.information) == 2
+        assert found.parameters is not None
+        # A kernel and a bias each on both sides, and the four of each BatchNorm on one.
+        assert found.parameters.folded == 2 * (2 + 4)
 
 
 def test_unrelated_models_are_never_the_same(compare: Compare) -> None:

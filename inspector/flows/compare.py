@@ -1,0 +1,257 @@
+"""Comparing: read both, pair, run, measure, judge, explain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias, Unpack
+
+from inspector.errors import RunError, UndecidedError
+from inspector.flows.opened import Path
+from inspector.flows.sides import Side, open_side
+
+if TYPE_CHECKING:
+    from inspector.compare.causes import Differences
+    from inspector.compare.correspondence import Correspondence
+    from inspector.compare.diagnose import Diagnosis
+    from inspector.compare.host import Host
+    from inspector.compare.outputs import Measured
+    from inspector.compare.pair import Pair
+    from inspector.compare.verdict import Judgement
+    from inspector.facts.comparison import Comparison
+    from inspector.facts.request import CompareOptions, Request
+
+Progress: TypeAlias = Callable[[str], None]
+
+
+def _silently(stage: str) -> None:
+    """Progress for callers that want none."""
+
+
+def compare_files(
+    left: Path,
+    right: Path,
+    *,
+    external_dirs: Sequence[Path] = (),
+    progress: Progress = _silently,
+    **options: Unpack[CompareOptions],
+) -> Comparison:
+    """Run two models on the same inputs and say whether they are one function, and if not, why.
+
+    Parameters
+    ----------
+    left, right
+        ONNX files.
+    external_dirs
+        Folders in which data files may lie beside the models' own.
+    progress
+        Called with the name of each stage.
+    **options
+        See `inspector.facts.request.Request`.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        An option makes no sense.
+    inspector.errors.UnreadableError
+        One of the files is no readable ONNX model. What cannot be decided is no error but the
+        verdict `undecided`.
+    """
+    from inspector.compare.host import Host
+    from inspector.compare.judged import asked_tolerance
+    from inspector.facts.request import Request
+
+    request = Request.of(options)
+    if request.patch_out is not None:
+        from inspector.write.save import check_destination
+
+        check_destination(os.fspath(request.patch_out))
+    asked_tolerance(request.atol, request.rtol)
+    with Host(
+        timeout=request.timeout, memory=request.max_memory, providers=request.providers
+    ) as host:
+        # The process that runs models starts while they are read.
+        progress("reading both models")
+        sides = open_side(left, external_dirs), open_side(right, external_dirs)
+        return _compare(sides, request, host, progress)
+
+
+def _compare(
+    sides: tuple[Side, Side], request: Request, host: Host, progress: Progress
+) -> Comparison:
+    """Judge two open models."""
+    from inspector.compare.host import HostGoneError
+    from inspector.compare.judged import OutputsShapesError
+    from inspector.compare.pair import OutputsDifferError
+    from inspector.compare.result import undecided
+    from inspector.facts.comparison import Verdict
+    from inspector.write.fixed import write_fixed
+
+    models = sides[0].model, sides[1].model
+    judging = _Judging(sides, request, host, progress)
+    try:
+        found, diagnosis = judging.judged()
+    except (OutputsDifferError, OutputsShapesError) as error:
+        return undecided(models, Verdict.DIFFERENT, str(error), request.seed, judging.differences)
+    except UndecidedError as error:
+        if isinstance(error, RunError) and not isinstance(error, HostGoneError):
+            others = _in_other_forms(sides, error)
+            if others is not None:
+                return _compare(others, request, host, progress)
+        return undecided(models, Verdict.UNDECIDED, str(error), request.seed, judging.differences)
+    if request.patch_out is not None and diagnosis.explanation.patches:
+        progress("writing the patched model")
+        write_fixed(sides[1].view, diagnosis.explanation.patches, os.fspath(request.patch_out))
+    return found
+
+
+def _in_other_forms(sides: tuple[Side, Side], error: RunError) -> tuple[Side, Side] | None:
+    """Both sides, those that did not run in a form that may; None where there is none."""
+    others = [
+        each.in_other_form(error.what) if each.model.path == error.where else None for each in sides
+    ]
+    if all(each is None for each in others):
+        return None
+    return others[0] or sides[0], others[1] or sides[1]
+
+
+class _Judging:
+    """The steps from two open models to a verdict and its causes."""
+
+    def __init__(
+        self, sides: tuple[Side, Side], request: Request, host: Host, progress: Progress
+    ) -> None:
+        self._sides = sides
+        self._request = request
+        self._host = host
+        self._progress = progress
+        self.differences: Differences | None = None
+
+    def judged(self) -> tuple[Comparison, Diagnosis]:
+        """Pair, compare the graphs, run both, decide, and say why."""
+        from inspector.compare.align import align
+        from inspector.compare.causes import find_differences
+        from inspector.compare.correspondence import Correspondence
+        from inspector.compare.digest import same_function
+        from inspector.compare.judged import asked_tolerance
+        from inspector.compare.layout import find_layouts
+        from inspector.compare.outputs import run_both
+        from inspector.compare.pair import left_out, pair_inputs, pair_outputs
+        from inspector.compare.precision import precision_causes
+        from inspector.compare.result import decided
+        from inspector.compare.structure import build_both
+        from inspector.compare.verdict import capped, judge
+
+        sides, request = self._sides, self._request
+        models = sides[0].model, sides[1].model
+        views = sides[0].view, sides[1].view
+        asked = asked_tolerance(request.atol, request.rtol)
+        layouts = find_layouts(views[0]), find_layouts(views[1])
+        inputs = pair_inputs(*models, layouts, request.layout, request.pairs)
+        outputs = pair_outputs(*models, layouts, request.pairs)
+        unpaired = left_out(*models, outputs)
+        self._progress("comparing the graphs")
+        networks = build_both(views, layouts, inputs, outputs)
+        found = Correspondence(
+            *networks, align(*networks), {each.left.name: each.right.name for each in inputs}
+        )
+        differences = find_differences(found, inputs=inputs, outputs=outputs)
+        self.differences = differences
+        same = same_function(models, inputs, outputs)
+        measured = run_both(
+            models,
+            inputs,
+            outputs,
+            sources=(sides[0].source, sides[1].source),
+            units=(sides[0].unit, sides[1].unit),
+            host=self._host,
+            request=request,
+            doubt=bool(differences.candidates),
+            progress=self._progress,
+        )
+        judgement = judge(
+            measured,
+            differences,
+            same_digest=same,
+            asked=asked is not None,
+            coarser=measured.coarser,
+        )
+        judgement = capped(judgement, unpaired)
+        candidates = (*precision_causes(*measured.precisions), *differences.candidates)
+        differences = replace(differences, candidates=candidates)
+        diagnosis = self._diagnosed(found, measured, outputs, differences, judgement)
+        comparison = decided(
+            models, inputs, measured, differences, judgement, diagnosis, request.seed
+        )
+        notes = (*comparison.information, *unpaired, *_stand_ins(sides))
+        return replace(comparison, information=notes), diagnosis
+
+    def _diagnosed(
+        self,
+        found: Correspondence,
+        measured: Measured,
+        outputs: Sequence[Pair],
+        differences: Differences,
+        judgement: Judgement,
+    ) -> Diagnosis:
+        """Which of the differences between the graphs matter, and where they begin to."""
+        from inspector.compare.coverage import measure_coverage
+        from inspector.compare.diagnose import Diagnosis, diagnose, every_place
+        from inspector.compare.experiment import experiment_on
+        from inspector.compare.explain import without_effect
+        from inspector.compare.sweep import Sweep
+        from inspector.facts.comparison import Verdict
+
+        request = self._request
+        sweep = Sweep(
+            (found.left, found.right),
+            measured.worst_batch,
+            host=self._host,
+            patched=(self._sides[0].patched, self._sides[1].patched),
+            memory=request.tapped,
+            seed=request.seed,
+        )
+        if judgement.verdict is Verdict.DIFFERENT:
+            experiment = experiment_on(
+                found.right.model,
+                measured,
+                patched=self._sides[1].patched,
+                host=self._host,
+                seed=request.seed,
+                progress=self._progress,
+            )
+            return diagnose(
+                found,
+                outputs,
+                differences.candidates,
+                experiment=experiment,
+                sweep=sweep,
+                progress=self._progress,
+            )
+        diagnosis = Diagnosis()
+        if judgement.verdict is Verdict.AGREES:
+            explanation = without_effect(differences.candidates, "the outputs agree")
+            diagnosis = replace(diagnosis, explanation=explanation)
+        if request.layers:
+            where = every_place(found, outputs, sweep, self._progress)
+            diagnosis = replace(diagnosis, localisation=where)
+        if request.layers or judgement.verdict is Verdict.AGREES:
+            self._progress("looking for what the inputs cannot show")
+            coverage = measure_coverage(
+                found.left.model,
+                found.left.layouts,
+                [each.left for each in measured.batches],
+                host=self._host,
+                patched=self._sides[0].patched,
+                memory=request.tapped,
+            )
+            diagnosis = replace(diagnosis, coverage=coverage)
+        return diagnosis
+
+
+def _stand_ins(sides: tuple[Side, Side]) -> Iterator[str]:
+    """What was run in place of a model that ONNX Runtime does not run."""
+    for name, side in zip(("left", "right"), sides, strict=True):
+        if side.form is not None:
+            yield f"{name}: {side.form.note}"

@@ -1,0 +1,109 @@
+"""One side of a comparison: the model as it is judged, and what stands for it where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+from inspector.facts.model import Model
+from inspector.facts.patch import Patch, Runnable
+from inspector.flows.opened import Path, opened
+
+if TYPE_CHECKING:
+    from inspector.write.upgrade import Form
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """A model that is compared.
+
+    `model` is what is fed and run; `view` the same without its quantisation grids, in whose graph
+    causes are looked for. `form` is what stands for a file that ONNX Runtime does not run as it is.
+    """
+
+    model: Model
+    view: Model
+    form: Form | None = None
+
+    @property
+    def source(self) -> FilePath | Runnable:
+        """What is run.
+
+        Raises
+        ------
+        inspector.errors.UndecidedError
+            A copy that is needed would be too large.
+        """
+        from inspector.write.patch import runnable
+
+        if self.form is None:
+            return runnable(self.model)
+        return replace(self.form.source, evaluated=self.form.evaluated)
+
+    @property
+    def unit(self) -> float:
+        """Spacing of the numbers that its values stand for; 0 for those they are written in."""
+        return 0.0 if self.form is None else self.form.unit
+
+    def patched(self, model: Model, patches: Sequence[Patch]) -> Runnable:
+        """A patched copy of `view`, to be run as this side is.
+
+        Raises
+        ------
+        inspector.errors.UndecidedError
+            It cannot be written.
+        """
+        from inspector.write.patch import patched
+
+        copy = patched(model, patches)
+        return copy if self.form is None else replace(copy, evaluated=self.form.evaluated)
+
+    def in_other_form(self, reason: str) -> Side | None:
+        """The same in a form that may run where this does not; None where there is none."""
+        from inspector.write.upgrade import runnable_form
+
+        if self.form is not None:
+            return None
+        form = runnable_form(self.model, reason)
+        return None if form is None else _side(_written_out(form.model), form)
+
+
+def open_side(path: Path, external_dirs: Sequence[Path]) -> Side:
+    """Open a model, with everything written out that comparing needs, and all its data in place.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        It is no readable ONNX model, or data files are missing.
+    """
+    from inspector.compare.pair import fed_inputs
+    from inspector.read.external import data_files_missing
+    from inspector.recognise.scopes import check_scopes
+    from inspector.write.inline import inlined
+
+    model = opened(path, external_dirs)
+    if model.missing_data:
+        raise data_files_missing(model.missing_data, model.path)
+    check_scopes(model)
+    found = _side(_written_out(inlined(model)))
+    if any(each.dtype == "bfloat16" for each in fed_inputs(found.model)):
+        # ONNX Runtime runs some of them, and NumPy has no such numbers to feed.
+        return found.in_other_form("") or found
+    return found
+
+
+def _side(model: Model, form: Form | None = None) -> Side:
+    from inspector.write.dequantise import dequantised
+
+    view = dequantised(model)
+    return Side(model=model, view=model if view is None else _written_out(view), form=form)
+
+
+def _written_out(model: Model) -> Model:
+    from inspector.compare.order import in_order
+    from inspector.read.schema import with_default_attributes
+    from inspector.read.shapes import with_inferred_shapes
+
+    return in_order(with_default_attributes(with_inferred_shapes(model)))
