@@ -36,7 +36,9 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Token:
+class Token:
+    """What a layer looks like, whatever it reads."""
+
     op: tuple[str, str]
     sizes: tuple[int, ...]
     values: str
@@ -51,8 +53,7 @@ def align(left: Network, right: Network) -> Alignment:
     inspector.errors.UnreadableError
         A tensor cannot be loaded.
     """
-    a = [_token(layer, left) for layer in left.layers]
-    b = [_token(layer, right) for layer in right.layers]
+    a, b = tokens_of(left), tokens_of(right)
     start = 0
     while start < min(len(a), len(b)) and a[start] == b[start]:
         start += 1
@@ -72,14 +73,25 @@ def align(left: Network, right: Network) -> Alignment:
     )
 
 
+def tokens_of(network: Network) -> list[Token]:
+    """What each layer looks like, in the network's order.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        A tensor cannot be loaded.
+    """
+    return [_token(layer, network) for layer in network.layers]
+
+
 def _rescued(
-    matched: Sequence[tuple[int, int]], a: Sequence[_Token], b: Sequence[_Token]
+    matched: Sequence[tuple[int, int]], a: Sequence[Token], b: Sequence[Token]
 ) -> list[tuple[int, int]]:
     """Layers left over that look the same and are alone in that on each side.
 
     A branch that is read first on one side and second on the other stands elsewhere in the order.
     """
-    free: tuple[dict[_Token, list[int]], dict[_Token, list[int]]] = ({}, {})
+    free: tuple[dict[Token, list[int]], dict[Token, list[int]]] = ({}, {})
     for side, tokens, used in (
         (free[0], a, {i for i, _ in matched}),
         (free[1], b, {j for _, j in matched}),
@@ -94,14 +106,14 @@ def _rescued(
     ]
 
 
-def _token(layer: Layer, network: Network) -> _Token:
+def _token(layer: Layer, network: Network) -> Token:
     # Vectors alone: no layout changes them.
     vectors = [
         network.model.weights.load(each.tensor).tobytes()
         for each in layer.stored
         if len(each.tensor.dims) == 1
     ]
-    return _Token(
+    return Token(
         op=(layer.domain, layer.op),
         sizes=tuple(sorted(each.tensor.elements for each in layer.stored)),
         values=hashlib.blake2b(b"".join(vectors)).hexdigest() if vectors else "",
@@ -109,7 +121,7 @@ def _token(layer: Layer, network: Network) -> _Token:
     )
 
 
-def _best(a: Sequence[_Token], b: Sequence[_Token]) -> list[tuple[int, int]]:
+def _best(a: Sequence[Token], b: Sequence[Token]) -> list[tuple[int, int]]:
     """Index pairs of the alignment worth most; of several, the one with the earliest pairs."""
     if len(a) * len(b) <= MOST_CELLS:
         return _Table(a, b).pairs()
@@ -126,7 +138,7 @@ def _best(a: Sequence[_Token], b: Sequence[_Token]) -> list[tuple[int, int]]:
 class _Table:
     """What pairing a row's token with each column's is worth, and the best sums of them."""
 
-    def __init__(self, a: Sequence[_Token], b: Sequence[_Token]) -> None:
+    def __init__(self, a: Sequence[Token], b: Sequence[Token]) -> None:
         self._rows = len(a)
         self._columns = len(b)
         fields = [tuple(_numbered(a, b, name)) for name in ("op", "sizes", "values", "attributes")]
@@ -176,7 +188,7 @@ class _Table:
         return found
 
 
-def _numbered(a: Sequence[_Token], b: Sequence[_Token], name: str) -> Iterator[Array]:
+def _numbered(a: Sequence[Token], b: Sequence[Token], name: str) -> Iterator[Array]:
     """One field of both sides' tokens as numbers: equal where the field is."""
     numbers: dict[object, int] = {}
     for side in (a, b):

@@ -21,10 +21,12 @@ from inspector.compare.gaps import (
     replaced,
 )
 from inspector.compare.grouped import (
+    Rounding,
     as_one_rounding,
     as_one_swap,
     rounded_to,
     swapped_roles,
+    turned_operands,
 )
 from inspector.compare.pair import Pair, shown_dims
 from inspector.compare.paired import (
@@ -67,7 +69,7 @@ def find_differences(
     """
     left, right, alignment = found.left, found.right, found.alignment
     candidates: list[Candidate] = []
-    roundings: dict[str, list[Candidate]] = defaultdict(list)
+    roundings: dict[Rounding, list[Candidate]] = defaultdict(list)
     notes: list[str] = []
     norms: list[PairedNorm] = []
     related: list[tuple[str, str, Relation]] = []
@@ -78,16 +80,15 @@ def find_differences(
             candidates += norm_differences(a, b, found)
             norms.append(_paired_norm(a, b, pairs))
             notes += filter(None, [momentum_note(a, b)])
-        for format, one in _stored_differences(a, b, pairs, found):
-            roundings[format] += [one] if format else []
-            candidates += [] if format else [one]
+        for rounding, one in _stored_differences(a, b, pairs, found):
+            (candidates if rounding is None else roundings[rounding]).append(one)
         if a.op == clipping.OPERATOR and not a.domain:
             candidates += filter(None, [clip_difference(a, b, found)])
         else:
             candidates += attribute_differences(a, b, found)
         candidates += filter(None, [wiring_difference(a, b, found)])
     candidates += _gaps(found)
-    candidates += (as_one_rounding(each, format) for format, each in roundings.items() if format)
+    candidates += (as_one_rounding(each, rounding) for rounding, each in roundings.items())
     judged = judged_by_run(candidates, found)
     candidates = [*judged.candidates, *_output_differences(found, outputs)]
     candidates += _layout_differences(inputs, outputs)
@@ -101,20 +102,23 @@ def find_differences(
 
 def _stored_differences(
     a: Layer, b: Layer, pairs: Sequence[StoredPair], found: Correspondence
-) -> Iterator[tuple[str, Candidate]]:
-    """What two layers store that is not equal in bits, and the format that it was rounded to."""
+) -> Iterator[tuple[Rounding | None, Candidate]]:
+    """What two layers store that is not equal in bits, and how it was rounded."""
     rest = [each for each in pairs if each.relation is not Relation.BITWISE]
+    if (turned := turned_operands(a, b, rest, found)) is not None:
+        yield None, turned
+        return
     swap = swapped_roles(rest, found) if is_batchnorm(a) else None
     if swap is not None:
         both = [parameter_difference(a, b, each, found) for each in rest if each.role in swap]
-        yield "", as_one_swap(a, b, swap, both)
+        yield None, as_one_swap(a, b, swap, both)
         rest = [each for each in rest if each.role not in swap]
     for each in rest:
-        format = ""
+        rounding = None
         if each.relation in (Relation.DIFFERENT, Relation.ROUNDED) and each.left and each.right:
             weights = found.left.model.weights, found.right.model.weights
-            format = rounded_to(normal(each.left, weights[0]), normal(each.right, weights[1]))
-        yield format, parameter_difference(a, b, each, found)
+            rounding = rounded_to(normal(each.left, weights[0]), normal(each.right, weights[1]))
+        yield rounding, parameter_difference(a, b, each, found)
 
 
 def _gaps(found: Correspondence) -> Iterator[Candidate]:

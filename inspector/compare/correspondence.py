@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from inspector.compare.align import Alignment
 from inspector.compare.structure import Layer, Network
 
-_AFFINE = frozenset("BatchNormalization Mul Add Sub Div".split())
+_AFFINE = frozenset("Mul Add Sub Div".split())
 """What may be folded, and takes the place of no activation."""
+
+_ALONE = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Dense"})
+"""What no single operator takes the place of."""
 
 
 class Correspondence:
@@ -47,11 +50,11 @@ class Correspondence:
 
     def replacements(self) -> list[tuple[Layer, Layer]]:
         """Layers of one side alone that stand where one of the other side alone does."""
-        free = [each for each in self.alignment.right_only if each.inputs]
+        free = [each for each in self.alignment.right_only if each.inputs and each.op not in _ALONE]
         found = []
         for a in self.alignment.left_only:
             wanted = [self.right_of(self.past_left(name)) for name in a.inputs]
-            if not all(wanted) or not wanted:
+            if not all(wanted) or not wanted or a.op in _ALONE:
                 continue
             for b in free:
                 given = [self.past_right(name) for name in b.inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from inspector.compare.parameters import StoredPair, normal
 from inspector.compare.run import Array
 from inspector.compare.structure import Layer
 from inspector.facts.comparison import CauseKind
-from inspector.facts.patch import Patch
+from inspector.facts.patch import Patch, Reorder
 
 _LEVELS = 256
 """Different values that eight bits can tell apart."""
@@ -21,23 +22,31 @@ _SPREAD = 4
 """Elements a level, on average, from which on few levels are no chance."""
 
 
-def rounded_to(left: Array, right: Array) -> str:
-    """The format that one of two arrays is the other rounded to; empty where that is not so."""
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """The format that one side was rounded to, and whether that is the right one."""
+
+    format: str
+    on_right: bool
+
+
+def rounded_to(left: Array, right: Array) -> Rounding | None:
+    """How one of two arrays is the other one rounded; None where that is not so."""
     if left.shape != right.shape or left.dtype.kind != "f" or right.dtype.kind != "f":
-        return ""
-    for fine, coarse in ((left, right), (right, left)):
+        return None
+    for fine, coarse, on_right in ((left, right, True), (right, left, False)):
         wide = np.asarray(fine, np.float32)
         stored = np.asarray(coarse, np.float32)
         if not np.isfinite(wide).all():
-            return ""
+            return None
         with np.errstate(over="ignore"):
             if np.array_equal(wide.astype(np.float16).astype(np.float32), stored):
-                return "float16"
+                return Rounding("float16", on_right)
         if np.array_equal(_as_bfloat16(wide), stored):
-            return "bfloat16"
+            return Rounding("bfloat16", on_right)
         if _is_quantised(wide, stored):
-            return "8 bits"
-    return ""
+            return Rounding("8 bits", on_right)
+    return None
 
 
 def _as_bfloat16(values: Array) -> Array:
@@ -92,6 +101,32 @@ def swapped_roles(pairs: Sequence[StoredPair], found: Correspondence) -> tuple[s
     return None
 
 
+def turned_operands(
+    a: Layer, b: Layer, rest: Sequence[StoredPair], found: Correspondence
+) -> Candidate | None:
+    """One stored operand that stands on the other side of an operator that does not commute."""
+    if len(rest) != 2 or len(b.node_fact.inputs) != 2 or len(b.inputs) != 1:
+        return None
+    left = next((each.left for each in rest if each.right is None), None)
+    right = next((each.right for each in rest if each.left is None), None)
+    if left is None or right is None:
+        return None
+    one, other = normal(left, found.left.model.weights), normal(right, found.right.model.weights)
+    if not np.array_equal(np.squeeze(one), np.squeeze(other)):
+        return None
+    return Candidate(
+        kind=CauseKind.ORDER,
+        what="order of inputs",
+        left_where=a.shown,
+        right_where=b.shown,
+        left_node=a.node,
+        right_node=b.node,
+        left=f"a constant at input {left.position}",
+        right=f"at input {right.position}",
+        patches=(Reorder(node=b.node, order=(1, 0)),),
+    )
+
+
 def as_one_swap(a: Layer, b: Layer, roles: tuple[str, str], each: Sequence[Candidate]) -> Candidate:
     """One difference for two swapped parameters."""
     return Candidate(
@@ -107,7 +142,7 @@ def as_one_swap(a: Layer, b: Layer, roles: tuple[str, str], each: Sequence[Candi
     )
 
 
-def as_one_rounding(members: Sequence[Candidate], format: str) -> Candidate:
+def as_one_rounding(members: Sequence[Candidate], rounding: Rounding) -> Candidate:
     """One difference for all tensors that were rounded to one format."""
     first, last = members[0], members[-1]
     patches: list[Patch] = [patch for each in members for patch in each.patches]
@@ -119,12 +154,12 @@ def as_one_rounding(members: Sequence[Candidate], format: str) -> Candidate:
         )
     ]
     return Candidate(
-        kind=CauseKind.QUANTISATION if format == "8 bits" else CauseKind.PRECISION,
-        what=f"weights rounded to {format}",
+        kind=CauseKind.QUANTISATION if rounding.format == "8 bits" else CauseKind.PRECISION,
+        what=f"weights rounded to {rounding.format}",
         left_where=ends[0],
         right_where=ends[1],
-        left="one side",
-        right="not the other",
+        left="as they are" if rounding.on_right else "rounded",
+        right="rounded" if rounding.on_right else "as they are",
         patches=tuple(patches),
         left_node=first.left_node,
         right_node=first.right_node,

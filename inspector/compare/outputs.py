@@ -40,6 +40,9 @@ from inspector.facts.request import Request
 MOST_HYPOTHESES = 27
 """Ways in which the axes of inputs may correspond, of which at most so many are run."""
 
+SMALL = 2**22
+"""Bytes of a model of which more runs than are needed cost nothing to speak of."""
+
 FAR = 0.1
 """Share of an output's spread by which graph optimisation cannot move it by rounding alone."""
 
@@ -161,7 +164,8 @@ def run_both(  # noqa: PLR0913  # a bundle of them would be made for this call a
         except UndecidedError as error:
             failure = failure or error
             continue
-        if measured.agree and doubt and both.draws_more:
+        # Where they differ too: of two faults, one may need more inputs to show.
+        if doubt and both.draws_more and (measured.agree or both.is_small):
             measured = both.measured(orders, more=True)
         if measured.agree:
             return measured if first is None else _assuming(measured, inputs)
@@ -203,6 +207,11 @@ class _Both:
         )
         self._precisions = left, right
         self._coarser = coarser(left, right)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether more runs than are needed cost nothing to speak of."""
+        return all(each.size <= SMALL for each in self._models)
 
     @property
     def draws_more(self) -> bool:

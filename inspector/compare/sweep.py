@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -171,7 +172,8 @@ class Sweep:
         # What a patch puts in has a name of its own, and a moved weight that nothing reads is none.
         if weights:
             del runner
-            moved.append(self._loaded(side, names, patches, weights).run(fed))
+            with suppress(RunError):  # then the floor is that of moved inputs
+                moved.append(self._loaded(side, names, patches, weights).run(fed))
         return {name: (plain[name], _most_moved(plain[name], [m[name] for m in moved]))
                 for name in names}  # fmt: skip
 
@@ -249,13 +251,21 @@ def _moved_weights(network: Network, seed: int) -> dict[str, Array]:
         each.tensor.name: each.tensor
         for layer in network.layers
         for each in layer.stored
-        if names.get(each.tensor.name) is each.tensor and each.tensor.dtype in _MOVABLE
+        if layer.op in _WEIGHED
+        and names.get(each.tensor.name) is each.tensor
+        and each.tensor.dtype in _MOVABLE
     }
     if sum(each.elements * _MOVABLE[each.dtype] for each in stored.values()) > _MOST_MOVED:
         return {}
     rng = np.random.default_rng(seed)
     return {name: neighbours(model.weights.load(each), rng) for name, each in stored.items()}
 
+
+_WEIGHED = frozenset(
+    "Conv ConvTranspose Dense MatMul Gemm BatchNormalization InstanceNormalization Add Sub Mul Div "
+    "LayerNormalization GroupNormalization PRelu LSTM GRU RNN Gather".split()
+)
+"""Operators whose constants are weights; a Resize reads sizes, which are not rounded."""
 
 _MOVABLE = {"float16": 2, "float32": 4, "float64": 8}
 

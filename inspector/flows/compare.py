@@ -140,6 +140,7 @@ class _Judging:
         from inspector.compare.pair import left_out, pair_inputs, pair_outputs
         from inspector.compare.precision import precision_causes
         from inspector.compare.result import decided
+        from inspector.compare.rewire import rewired
         from inspector.compare.structure import build_both
         from inspector.compare.verdict import capped, judge
 
@@ -153,9 +154,9 @@ class _Judging:
         unpaired = left_out(*models, outputs)
         self._progress("comparing the graphs")
         networks = build_both(views, layouts, inputs, outputs)
-        found = Correspondence(
-            *networks, align(*networks), {each.left.name: each.right.name for each in inputs}
-        )
+        fed = {each.left.name: each.right.name for each in inputs}
+        alignment = rewired(align(*networks), *networks, fed)
+        found = Correspondence(*networks, alignment, fed)
         differences = find_differences(found, inputs=inputs, outputs=outputs)
         self.differences = differences
         same = same_function(models, inputs, outputs)

@@ -40,6 +40,8 @@ def dequantised(model: Model) -> Model | None:
     """
     if not isinstance(model.weights, ProtoWeights) or model.missing_data:
         return None
+    if not any(each.op_type in _GRIDS for each in model.graph.nodes):
+        return None  # most models: nothing is copied for them
     proto = onnx.ModelProto()
     proto.CopyFrom(model.weights.proto)
     nodes = [each for each in proto.graph.node if each.op_type in _GRIDS]

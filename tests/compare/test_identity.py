@@ -335,17 +335,23 @@ def test_what_is_random_is_the_same_as_itself_alone(compare: Compare) -> None:
     assert found.verdict in (Verdict.DIFFERENT, Verdict.UNDECIDED)
 
 
-def test_untaken_branches_that_differ_are_not_equivalent(compare: Compare) -> None:
-    def model(alpha: float) -> str:
+def test_untaken_branches_that_differ(compare: Compare) -> None:
+    """What is never taken is dead code; what may be taken is not."""
+
+    def model(alpha: float, condition: str) -> str:
         return graph(
-            f"""c = Constant <value = bool {{1}}> ()
+            f"""{condition}
             y = If (c) <then_branch = t () => (float[N, 4] o) {{ o = Relu(x) }},
             else_branch = e () => (float[N, 4] p)
             {{ p = LeakyRelu <alpha: float = {alpha}> (x) }}>"""
         )
 
-    assert compare(model(0.1), model(0.1)).verdict is Verdict.IDENTICAL
-    found = compare(model(0.1), model(0.2))
+    stored = "c = Constant <value = bool {1}> ()"
+    assert compare(model(0.1, stored), model(0.2, stored)).verdict is Verdict.IDENTICAL
+    always = """s = ReduceSum <keepdims: int = 0> (x) n = Abs(s)
+        low = Constant <value = float {-1.0}> () c = Greater(n, low)"""
+    assert compare(model(0.1, always), model(0.1, always)).verdict is Verdict.IDENTICAL
+    found = compare(model(0.1, always), model(0.2, always))
     assert found.verdict is Verdict.AGREES
     assert [each.what for each in found.harmless] == ["else_branch"]
 

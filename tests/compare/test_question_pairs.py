@@ -79,14 +79,14 @@ HARMS = {
         left="missing",
     ),
     "permutation left out": Harm(
-        change=lambda n: n.but(permute=False), kind=CauseKind.PARAMETER, what="kernel"
+        change=lambda n: n.but(permute=False), kind=CauseKind.LAYOUT, what="kernel"
     ),
     "training mode": Harm(
         change=lambda n: n.but(training=True), kind=CauseKind.MODE, what="training mode:"
     ),
     "input scaled on one side": Harm(
         change=lambda n: n.but(input_scale=1 / 255),
-        kind=CauseKind.MISSING,
+        kind=CauseKind.PREPROCESSING,
         what="Mul",
         left="missing",
     ),
@@ -112,12 +112,12 @@ HARMS = {
     ),
     "channels of scale rotated": Harm(
         change=lambda n: n.with_weight("scale", np.roll(n.weights["scale"], 1)),
-        kind=CauseKind.PARAMETER,
+        kind=CauseKind.PERMUTATION,
         what="scale",
     ),
     "kernel mirrored": Harm(
         change=lambda n: n.with_weight("kernel", n.weights["kernel"][..., ::-1].copy()),
-        kind=CauseKind.PARAMETER,
+        kind=CauseKind.PERMUTATION,
         what="kernel",
     ),
 }
@@ -281,7 +281,8 @@ def test_half_precision_agrees_and_says_that_values_are_rounded(compare: Compare
     net = net_of(Size(), seed=3)
     found = compare(torch_like(net), torch_like(net.but(dtype=TensorProto.FLOAT16)))
     assert found.verdict is Verdict.AGREES
-    assert all("rounded" in each.right for each in found.harmless)
+    assert {each.kind for each in found.harmless} == {CauseKind.PRECISION}
+    assert ("as they are", "rounded") in [(each.left, each.right) for each in found.harmless]
     assert found.parameters is not None
     assert found.parameters.rounded == 10
     wrong = net.but(dtype=TensorProto.FLOAT16, inner_relu=False)

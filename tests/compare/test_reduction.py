@@ -53,4 +53,4 @@ def test_another_reduction_of_a_pool_is_named(tmp_path):
     right = written("m = GlobalMaxPool (y)\n o = Flatten (m)", tmp_path, "right")
     found = compare_files(left, right)
     assert found.verdict is Verdict.DIFFERENT
-    assert [cause.what for cause in found.causes] == ["GlobalAveragePool"]
+    assert [cause.what for cause in found.causes] == ["GlobalAveragePool against GlobalMaxPool"]
