@@ -2,7 +2,7 @@
 
     python scripts/bench_compare.py [--pairs 800] [--quick] [--kinds epsilon_one,renamed]
         [--nets resnet,unet] [--seed 0] [--jobs 2] [--json FILE] [--keep DIR] [--peers]
-    python scripts/bench_compare.py --only epsilon_one.resnet.0 --keep /tmp/pair
+    python scripts/bench_compare.py --only epsilon_one.resnet.0,renamed.stack.1 --keep /tmp/pairs
 
 Networks are made by hand, exported by the frameworks that are installed, and taken from the corpus
 of real models where it is there. Each kind of change is applied to each network that it fits; half
@@ -10,7 +10,7 @@ of the pairs have the changed model on the left, and two in five of the harmful 
 change on the other side besides. That a harmful pair is harmful and a harmless one is not is shown
 for each by plain ONNX Runtime and by onnx's evaluator in float64 (scripts/pairs/truth.py); where
 it could not be, the pair is discarded and counted. A pair is made anew from its name and the seed:
-`--only` runs one alone, with `--keep` its files stay for `bninspect compare`.
+`--only` runs some alone, with `--keep` its files stay for `bninspect compare`.
 
 An interrupted run (Ctrl-C, or SIGTERM) prints what it found so far. Exit 1 where a harmful pair is
 called identical or equivalent.
@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} pairs")
     parser.add_argument("--kinds", default="", help="only these kinds, with commas between")
     parser.add_argument("--nets", default="", help="only these networks, with commas between")
-    parser.add_argument("--only", default="", help="one pair by its name: kind.net.turn")
+    parser.add_argument("--only", default="", help="pairs by name, kind.net.turn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="worker processes; 2")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds a pair; 120")
@@ -110,7 +110,7 @@ def _fields(job: Job) -> dict[str, object]:
 
 def _names(options: argparse.Namespace, job: Job) -> Iterator[str]:
     if options.only:
-        return iter([options.only])
+        return iter(options.only.split(","))
     known = [*bases.HAND, *bases.exported_names(job.exports)]
     known += bases.corpus_files(job.corpus) if job.corpus else []
     nets = _chosen(options.nets, known, "network")

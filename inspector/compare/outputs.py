@@ -29,8 +29,15 @@ from inspector.compare.judged import (
 )
 from inspector.compare.layout import Axes
 from inspector.compare.pair import Pair
-from inspector.compare.precision import Coarser, Precision, coarser, perturbed, precision_of
-from inspector.compare.run import Array, InParts
+from inspector.compare.precision import (
+    Coarser,
+    Precision,
+    coarser,
+    moved_weights,
+    perturbed,
+    precision_of,
+)
+from inspector.compare.run import Array, Fed, InParts
 from inspector.errors import RunError, UndecidedError
 from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Model
@@ -314,7 +321,12 @@ class _Both:
 
         def others() -> Iterator[InParts]:
             yield self._plain[side]
-            for instead in perturbed(self._models[side], precision, seed=self._request.seed):
+            model, seed = self._models[side], self._request.seed
+            for instead in perturbed(model, precision, seed=seed):
+                yield self._host.load(source, name=name, optimise=False, instead=instead)
+            if not precision.coarse and not _any_floats(each.left for each in batches):
+                # Integers have no neighbours that are rounding: what they look up has.
+                instead = moved_weights(model, precision.unit, seed=seed)
                 yield self._host.load(source, name=name, optimise=False, instead=instead)
 
         return measure(
@@ -344,6 +356,10 @@ def _limits(found: Measured, failure: RunError) -> str:
     if found.plan.tame:
         limits.append(f"most values of integers and words do not run ({failure.what})")
     return "; ".join(limits)
+
+
+def _any_floats(batches: Iterable[Fed]) -> bool:
+    return any(values.dtype.kind == "f" for each in batches for values in each.values.values())
 
 
 def _far_from_itself(results: Results, moved: Deviations) -> bool:

@@ -260,6 +260,10 @@ def perturbed(model: Model, precision: Precision, *, seed: int) -> Iterator[dict
         yield moved
 
 
+_READ_EXACTLY = frozenset("Resize Upsample Range OneHot Pad Tile Clip Max Min".split())
+"""Operators whose constants are sizes and bounds, which are not rounded."""
+
+
 def moved_weights(model: Model, unit: float, *, seed: int) -> dict[str, Array]:
     """Float initializers, each element moved to a neighbour in the precision of `unit`.
 
@@ -267,7 +271,12 @@ def moved_weights(model: Model, unit: float, *, seed: int) -> dict[str, Array]:
     network forgets on the way: weights round in every layer.
     """
     rng = np.random.default_rng(seed)
-    stored = [t for t in model.graph.initializers.values() if t.dtype in ("float16", "float32")]
+    exact = {name for n in model.graph.nodes if n.op_type in _READ_EXACTLY for name in n.inputs}
+    stored = [
+        each
+        for name, each in model.graph.initializers.items()
+        if each.dtype in ("float16", "float32") and name not in exact
+    ]
     if sum(4 * each.elements for each in stored) > _MOST_MOVED:
         return {}
     return {t.name: neighbours(model.weights.load(t), rng, unit) for t in stored if t.elements > 1}

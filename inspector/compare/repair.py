@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from inspector.compare.candidate import Candidate
 from inspector.compare.correspondence import Correspondence
 from inspector.compare.explain import cause_of
+from inspector.compare.host import HostGoneError
 from inspector.compare.localise import suspected
 from inspector.compare.places import Place
 from inspector.compare.sweep import Graft, Held, Sweep
-from inspector.errors import RunError
+from inspector.errors import UndecidedError
 from inspector.facts.comparison import Cause, CauseKind, Proof
 from inspector.facts.patch import Patch
 
@@ -146,7 +147,9 @@ def _groups(near: Sequence[Candidate]) -> Iterator[list[Candidate]]:
 def _graft(made: Repair, fault: Held, sweep: Sweep) -> bool:
     try:
         values = fault.form.to_right(sweep.left_value(fault.place.left))
-    except (RunError, ValueError):
+    except HostGoneError:
+        raise
+    except (UndecidedError, ValueError):
         return False
     made.grafts.append(Graft(place=fault.place, values=values))
     return True

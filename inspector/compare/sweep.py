@@ -17,7 +17,7 @@ from inspector.compare.layout import Layouts
 from inspector.compare.places import Place
 from inspector.compare.run import Array, Fed
 from inspector.compare.structure import Network
-from inspector.errors import RunError
+from inspector.errors import RunError, UndecidedError
 from inspector.facts.model import Model
 from inspector.facts.patch import Expose, Feed, Patch, Runnable
 
@@ -140,7 +140,7 @@ class Sweep:
             other = self._moved(1, rights, changes, fed)
         except HostGoneError:
             raise
-        except RunError:
+        except UndecidedError:  # it does not run, or a patch cannot be written
             if len(places) == 1:
                 return
             middle = len(places) // 2

@@ -106,8 +106,8 @@ class Proof(StrEnum):
     """What patching a difference away and running again showed.
 
     NECESSARY: with every other difference patched and this one left, the outputs still differ.
-    HARMLESS: they no longer do. LOCATED: fed the same values, the layers at this place alone give
-    other ones on the two sides, and with the left side's put in their place the rest agrees.
+    HARMLESS: they no longer do. LOCATED: all in front of this place agrees, or was mended, and the
+    layers here still give other values on the two sides; nothing that was patched mends that.
     UNTESTED: it could not be patched; `Cause.reason` says why.
     """
 

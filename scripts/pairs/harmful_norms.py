@@ -54,14 +54,16 @@ def epsilon_slight(g: Graph, rng: np.random.Generator) -> Change | None:
     return Change(model=g.finished(), faults=(_norm_fault(g, node, "epsilon"),))
 
 
-def _parameter(name: str, at: int, moved: Callable[[Array, np.random.Generator], Array]) -> None:
+def _parameter(
+    name: str, at: int, moved: Callable[[Array, np.random.Generator], Array], *causes: str
+) -> None:
     def make(g: Graph, rng: np.random.Generator) -> Change | None:
         node = pick(rng, norms(g))
         if node is None:
             return None
         values = of(g, node)[0][at - 1]
         g.put(node, at, moved(values, rng))
-        return Change(model=g.finished(), faults=(_norm_fault(g, node, "parameter"),))
+        return Change(model=g.finished(), faults=(_norm_fault(g, node, "parameter", *causes),))
 
     make.__name__ = name
     harmful(make)
@@ -80,7 +82,7 @@ for _name, _place in (("scale", SCALE), ("bias", SHIFT), ("mean", MEAN), ("varia
     )
     _parameter(f"{_name}_one_channel", _place, lambda v, rng: _one(v, rng, 0.2))
     _parameter(f"{_name}_one_slight", _place, lambda v, rng: _one(v, rng, 2e-3))
-_parameter("norm_channels_permuted", SHIFT, lambda v, rng: np.roll(v, 1))
+_parameter("norm_channels_permuted", SHIFT, lambda v, rng: np.roll(v, 1), "permutation")
 _parameter("variance_as_deviation", VAR, lambda v, rng: np.sqrt(v))
 
 
@@ -227,17 +229,22 @@ def two_faults(g: Graph, rng: np.random.Generator) -> Change | None:
         return None
     first = fault(g, node, "epsilon")
     second = fault(g, layer, "parameter")
-    set_attribute(node, "epsilon", _other_epsilon(node))
     values = (g.stored(layer, 1) or [])[0].copy()
     values.flat[int(rng.integers(values.size))] += 0.3
-    g.put(layer, 1, values)
+    alone = Graph(g.model), Graph(g.model)
+    for each, faults in ((alone[0], (1,)), (alone[1], (2,)), (g, (1, 2))):
+        if 1 in faults:
+            set_attribute(each.graph.node[g.place(node)], "epsilon", _other_epsilon(node))
+        if 2 in faults:
+            each.put(each.graph.node[g.place(layer)], 1, values)
     earlier = first if g.place(node) < g.place(layer) else second
     either = frozenset(first.first | second.first) if _parallel(g, node, layer) else earlier.first
     faults = tuple(
         Fault(causes=f.causes, where=f.where, first=either, later=earlier.later)
         for f in (first, second)
     )
-    return Change(model=g.finished(), faults=faults)
+    parts = tuple(each.finished() for each in alone)
+    return Change(model=g.finished(), faults=faults, parts=parts)
 
 
 def _parallel(g: Graph, one: NodeProto, other: NodeProto) -> bool:

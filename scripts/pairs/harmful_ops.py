@@ -69,10 +69,11 @@ def _exchanged(
         if node is None:
             return None
         wrong = fault(g, node, "operator", "missing operator", *extra)
+        where = g.around(node)  # "before Add x" is as good a name for what has no counterpart
         (placed,) = g.replace(node, made(g, node))
         wrong = Fault(
             causes=wrong.causes,
-            where=wrong.where | g.names(placed),
+            where=where | g.names(placed),
             first=wrong.first | g.names(placed),
             later=wrong.later,
         )
@@ -94,7 +95,8 @@ _exchanged("softmax_as_log", ("Softmax",), lambda g, n: g.make(
 _exchanged("elu_as_relu", ("Elu", "PRelu"), lambda g, n: g.make("Relu", n.input[0]))
 _exchanged("hard_swish_as_relu", ("HardSwish",), lambda g, n: g.make("Relu", n.input[0]))
 _exchanged("mul_as_add", ("Mul",), lambda g, n: g.make("Add", *n.input))
-_exchanged("add_as_sub", ("Add",), lambda g, n: g.make("Sub", *n.input))
+# To take a stored bias away is to add another one.
+_exchanged("add_as_sub", ("Add",), lambda g, n: g.make("Sub", *n.input), "parameter", "folding")
 
 
 def _pooled(g: Graph, node: NodeProto) -> NodeProto:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
@@ -244,7 +246,13 @@ def slope_changed(g: Graph, rng: np.random.Generator) -> Change | None:
         return None
     values = kernel(g, node)
     values.flat[int(rng.integers(values.size))] += 0.1
-    return _put(g, node, values)
+    g.put(node, 1, values)
+    wrong = fault(g, node, "parameter")
+    maker = g.producer(node.input[0])
+    if maker is not None and maker.op_type == "MatMul":  # it is that layer's bias
+        more = g.names(maker)
+        wrong = replace(wrong, where=wrong.where | more)
+    return Change(model=g.finished(), faults=(wrong,))
 
 
 @coarse

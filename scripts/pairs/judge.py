@@ -77,6 +77,7 @@ def judge(pair: Pair, paths: tuple[Path, Path], apart: float, seed: int) -> Row:
     listed = {"apart": apart, "seconds": seconds, "reason": found.reason}
     listed |= {"causes": tuple(_words(each) for each in (*found.causes, *found.harmless))}
     listed |= {"wanted": tuple(_wanted(each) for each in pair.faults)}
+    listed |= {"points": tuple(", ".join(sorted(each.first)[:8]) for each in pair.faults)}
     if pair.kind.harmful and found.verdict.value == "different":
         listed |= _named(pair.faults, found.causes) | _located(pair.faults, found)
     return row(pair, "judged", verdict=found.verdict.value, **listed)
@@ -133,9 +134,10 @@ def _at(names: frozenset[str], *labels: str) -> bool:
 
 def _located(faults: tuple[Fault, ...], found: Any) -> dict[str, Any]:
     """The first diverging point; a comparison may know of none yet."""
-    first = getattr(getattr(found, "localisation", None), "first", None)
+    localisation = getattr(found, "localisation", None)
+    first = getattr(localisation, "first", None)
     if first is None:
-        return {}
+        return {"point": f"none: {getattr(localisation, 'reason', '')}"} if localisation else {}
     labels = [str(getattr(first, each, "") or "") for each in ("left", "right")]
     labels += [str(getattr(first, each, "") or "") for each in ("left_where", "right_where")]
     near = any(_at(fault.first, *labels) for fault in faults)
@@ -143,5 +145,4 @@ def _located(faults: tuple[Fault, ...], found: Any) -> dict[str, Any]:
         "first": near,
         "later": near or any(_at(fault.later, *labels) for fault in faults),
         "point": " | ".join(labels),
-        "points": tuple(", ".join(sorted(each.first)[:8]) for each in faults),
     }

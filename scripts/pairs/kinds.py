@@ -30,13 +30,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A changed model and, where it is harmful, its faults."""
+    """A changed model and, where it is harmful, its faults.
+
+    `parts` are models with one of several faults each: all have to do harm alone.
+    """
 
     model: onnx.ModelProto
     faults: tuple[Fault, ...] = ()
     inputs: Perms = field(default_factory=dict)
     outputs: Perms = field(default_factory=dict)
     external: bool = False
+    parts: tuple[onnx.ModelProto, ...] = ()
 
 
 Maker: TypeAlias = Callable[[Graph, np.random.Generator], Change | None]

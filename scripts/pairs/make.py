@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,7 @@ class Pair:
     faults: tuple[Fault, ...]
     bounds: tuple[int, ...]
     turned: bool
+    parts: tuple[Side, ...] = ()
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -126,6 +127,7 @@ def make(plan: Plan, base: Base, seed: int) -> Pair | None:
         faults=tuple(_seen(each, base, companion) for each in change.faults),
         bounds=base.bounds,
         turned=bool(rng.random() < 0.5),
+        parts=tuple(replace(changed, model=each) for each in change.parts),
     )
 
 
