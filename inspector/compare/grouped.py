@@ -18,6 +18,9 @@ from inspector.facts.patch import Patch, Reorder
 _LEVELS = 256
 """Different values that eight bits can tell apart."""
 
+_FEW = 2048
+"""Elements that are looked at before all of them are."""
+
 _SPREAD = 4
 """Elements a level, on average, from which on few levels are no chance."""
 
@@ -35,6 +38,8 @@ def rounded_to(left: Array, right: Array) -> Rounding | None:
     if left.shape != right.shape or left.dtype.kind != "f" or right.dtype.kind != "f":
         return None
     for fine, coarse, on_right in ((left, right, True), (right, left, False)):
+        if not _may_be_rounded(fine, coarse):
+            continue
         wide = np.asarray(fine, np.float32)
         stored = np.asarray(coarse, np.float32)
         if not np.isfinite(wide).all():
@@ -47,6 +52,24 @@ def rounded_to(left: Array, right: Array) -> Rounding | None:
         if _is_quantised(wide, stored):
             return Rounding("8 bits", on_right)
     return None
+
+
+def _may_be_rounded(fine: Array, coarse: Array) -> bool:
+    """Whether the first few elements leave room for it: most tensors are told by those."""
+    few = np.asarray(coarse.reshape(-1)[:_FEW], np.float32)
+    with np.errstate(over="ignore"):
+        if np.array_equal(few.astype(np.float16).astype(np.float32), few):
+            return True
+    if np.array_equal(_as_bfloat16(few), few) or coarse.ndim < 2:
+        return True
+    # A whole grid, or one for each row or column of what is quantised by channel.
+    rows = [
+        coarse.reshape(-1)[:_FEW],
+        coarse[0].reshape(-1)[:_FEW],
+        coarse[:, 0].reshape(-1)[:_FEW],
+    ]
+    own = [fine.reshape(-1)[:_FEW], fine[0].reshape(-1)[:_FEW], fine[:, 0].reshape(-1)[:_FEW]]
+    return any(_on_grid(a, b) for a, b in zip(own, rows, strict=True))
 
 
 def _as_bfloat16(values: Array) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, product
-from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from inspector.compare.judged import (
     turned,
 )
 from inspector.compare.layout import Axes
+from inspector.compare.loaded import Loaded
 from inspector.compare.pair import Pair
 from inspector.compare.precision import (
     Coarser,
@@ -41,7 +41,6 @@ from inspector.compare.run import Array, Fed, InParts
 from inspector.errors import RunError, UndecidedError
 from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Model
-from inspector.facts.patch import Runnable
 from inspector.facts.request import Request
 
 MOST_HYPOTHESES = 27
@@ -121,17 +120,16 @@ class Measured:
         return all(each.within for each in self.outputs)
 
 
-def run_both(  # noqa: PLR0913  # a bundle of them would be made for this call alone
+def run_both(
     models: tuple[Model, Model],
     inputs: Sequence[Pair],
     outputs: Sequence[Pair],
     *,
-    sources: tuple[Path | Runnable, Path | Runnable],
+    loaded: Loaded,
     host: Host,
     request: Request,
     doubt: bool,
     progress: Callable[[str], None],
-    units: tuple[float, float] = (0.0, 0.0),
 ) -> Measured:
     """Run two models on the same seeded inputs, and measure each one's rounding floor.
 
@@ -140,8 +138,8 @@ def run_both(  # noqa: PLR0913  # a bundle of them would be made for this call a
 
     Parameters
     ----------
-    sources
-        What ONNX Runtime opens in place of each model.
+    loaded
+        Both models, see `load_both`.
     host
         Where they run.
     doubt
@@ -157,11 +155,10 @@ def run_both(  # noqa: PLR0913  # a bundle of them would be made for this call a
         models,
         inputs,
         outputs,
-        sources=sources,
+        loaded=loaded,
         host=host,
         request=request,
         progress=progress,
-        units=units,
     )
     first: Measured | None = None
     failure: UndecidedError | None = None
@@ -192,11 +189,10 @@ class _Both:
         inputs: Sequence[Pair],
         outputs: Sequence[Pair],
         *,
-        sources: tuple[Path | Runnable, Path | Runnable],
+        loaded: Loaded,
         host: Host,
         request: Request,
         progress: Callable[[str], None],
-        units: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self._models, self._inputs, self._outputs = models, inputs, outputs
         self._request, self._progress = request, progress
@@ -205,12 +201,12 @@ class _Both:
         self._given = None
         if request.data is not None:
             self._given = open_given(request.data, inputs, samples=request.samples)
-        named = [(source, each.path) for source, each in zip(sources, models, strict=True)]
-        self._runners = [host.load(source, name=name) for source, name in named]
-        self._plain = [host.load(each, name=name, optimise=False) for each, name in named]
+        named = [(source, each.path) for source, each in zip(loaded.sources, models, strict=True)]
+        self._runners, self._plain = list(loaded.optimised), list(loaded.plain)
         self._host, self._sources = host, named
         left, right = (
-            precision_of(model, stands_for=unit) for model, unit in zip(models, units, strict=True)
+            precision_of(model, stands_for=unit)
+            for model, unit in zip(models, loaded.units, strict=True)
         )
         self._precisions = left, right
         self._coarser = coarser(left, right)

@@ -67,8 +67,9 @@ def _follow(
         current = partner.get(layer.node)
         if expected and all(expected):
             key = _key(layer, expected)
-            fitting = readers.get(key, [])
-            settled = current is not None and _key(current, current.inputs) == key
+            # Two branches may begin with one operator, seldom with weights of one size.
+            fitting = [each for each in readers.get(key, ()) if _size(each) == _size(layer)]
+            settled = current is not None and current in fitting
             if not settled and len(fitting) == 1:
                 _pair(partner, layer, fitting[0])
         found = partner.get(layer.node)
@@ -76,6 +77,11 @@ def _follow(
             values[layer.value] = found.value
             # Not strict: one side may leave optional outputs out.
             values.update(zip(layer.node_fact.outputs, found.node_fact.outputs, strict=False))
+
+
+def _size(layer: Layer) -> int:
+    """Elements of the largest tensor: a bias may be folded in on one side alone."""
+    return max((each.tensor.elements for each in layer.stored), default=0)
 
 
 def _pair(partner: dict[str, Layer], a: Layer, b: Layer) -> None:

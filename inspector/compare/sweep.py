@@ -24,10 +24,10 @@ from inspector.facts.patch import Expose, Feed, Patch, Runnable
 SLACK = 4.0
 """Tolerances that a value in the middle may take: its floor is measured with fewer draws."""
 
-_COPIES = 8
+_COPIES = 20
 """Arrays of a value's size that are held at a time while it is compared, both sides together."""
 
-_MOST_MOVED = 2**28
+_MOST_MOVED = 2**25
 """Bytes of weights that are moved to measure the floor; of larger models the inputs alone are."""
 
 _OPEN = 32
@@ -97,7 +97,6 @@ class Sweep:
         self._patched = patched
         self._memory = memory
         self._seed = seed
-        self._weights = tuple(_moved_weights(each, seed) for each in networks)
 
     @property
     def _layouts(self) -> tuple[Layouts, Layouts]:
@@ -168,14 +167,18 @@ class Sweep:
         plain = runner.run(fed)
         rng = np.random.default_rng([self._seed, side])
         moved = [runner.run(moved_by_an_ulp(fed, rng))]
-        weights = self._weights[side]
+        weights = _moved_weights(self._networks[side], self._seed)
         # What a patch puts in has a name of its own, and a moved weight that nothing reads is none.
         if weights:
             del runner
             with suppress(RunError):  # then the floor is that of moved inputs
                 moved.append(self._loaded(side, names, patches, weights).run(fed))
-        return {name: (plain[name], _most_moved(plain[name], [m[name] for m in moved]))
-                for name in names}  # fmt: skip
+        found = {}
+        for name in names:
+            # Let go of as they are used: all of them at a time are what takes memory.
+            values = plain.pop(name)
+            found[name] = values, _most_moved(values, [each.pop(name) for each in moved])
+        return found
 
     def _loaded(
         self,

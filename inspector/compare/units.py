@@ -129,8 +129,12 @@ def _compared(one: Effective, other: Effective) -> Array | None:
 def _is_plainly_missing(
     left: Run, right: Run, within: Sequence[Candidate], found: Correspondence
 ) -> bool:
-    """Whether one side lacks operators that the other has, and nothing else differs."""
+    """Whether nothing differs but operators that one side lacks, or has others in place of."""
     if not is_weighted(left.anchor) and not (left.layers and right.layers):
+        return True
+    if len(left.layers) == len(right.layers) and any(
+        each.kind is CauseKind.OPERATOR for each in within
+    ):
         return True
     anchors = {f"l{e.node}" for e in (left.anchor,) if e} | {
         f"r{e.node}" for e in (right.anchor,) if e

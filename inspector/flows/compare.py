@@ -136,6 +136,7 @@ class _Judging:
         from inspector.compare.digest import same_function
         from inspector.compare.judged import asked_tolerance
         from inspector.compare.layout import find_layouts
+        from inspector.compare.loaded import load_both
         from inspector.compare.outputs import run_both
         from inspector.compare.pair import left_out, pair_inputs, pair_outputs
         from inspector.compare.precision import precision_causes
@@ -148,6 +149,12 @@ class _Judging:
         models = sides[0].model, sides[1].model
         views = sides[0].view, sides[1].view
         asked = asked_tolerance(request.atol, request.rtol)
+        loaded = load_both(
+            models,
+            (sides[0].source, sides[1].source),
+            self._host,
+            units=(sides[0].unit, sides[1].unit),
+        )
         layouts = find_layouts(views[0]), find_layouts(views[1])
         inputs = pair_inputs(*models, layouts, request.layout, request.pairs)
         outputs = pair_outputs(*models, layouts, request.pairs)
@@ -164,13 +171,13 @@ class _Judging:
             models,
             inputs,
             outputs,
-            sources=(sides[0].source, sides[1].source),
-            units=(sides[0].unit, sides[1].unit),
+            loaded=loaded,
             host=self._host,
             request=request,
             doubt=bool(differences.candidates),
             progress=self._progress,
         )
+        del loaded  # four sessions, which nothing that follows runs
         judgement = judge(
             measured,
             differences,

@@ -10,6 +10,7 @@ import numpy as np
 
 from inspector.compare.host import Host
 from inspector.compare.layout import find_layouts
+from inspector.compare.loaded import load_both
 from inspector.compare.order import in_order
 from inspector.compare.outputs import Measured, run_both
 from inspector.compare.pair import pair_inputs, pair_outputs
@@ -140,7 +141,7 @@ def _measured(
             models,
             pair_inputs(*models, layouts, "same" if same_inputs else None),
             outputs,
-            sources=(runnable(models[0]), runnable(models[1])),
+            loaded=load_both(models, (runnable(models[0]), runnable(models[1])), host),
             host=host,
             request=Request(seed=SEED),
             doubt=False,
