@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from inspector.compare.evaluated import Evaluated
 from inspector.compare.frames import Arrays, FrameError, Header, receive, send
 from inspector.compare.run import Fed, InParts, Runner, prepare
-from inspector.errors import UndecidedError
+from inspector.errors import UndecidedError, UsageError
 from inspector.facts.patch import Runnable
 
 _FIRST_TO_GO = "500"
@@ -53,6 +53,8 @@ def main(most: int) -> None:
             answer, given = _answer(header, arrays, data, runners)
         except UndecidedError as error:
             answer, given = {"error": error.what}, {}
+        except UsageError as error:
+            answer, given = {"usage": error.what, "hint": error.hint}, {}
         except MemoryError:
             answer, given = {"error": "it needs more memory than there is"}, {}
         try:

@@ -18,7 +18,7 @@ from typing import IO
 
 from inspector.compare.frames import Arrays, Header, receive, send
 from inspector.compare.run import CPU, Array, Feeds, InParts
-from inspector.errors import RunError, escaped
+from inspector.errors import InspectorError, RunError, UsageError, escaped
 from inspector.facts.patch import Runnable
 from inspector.facts.request import TIMEOUT
 
@@ -162,6 +162,8 @@ class Host:
         header, _ = self._receive(runner.name, "while loading it")
         if "error" in header:
             runner.failure = RunError(header["error"], where=runner.name)
+        elif "usage" in header:
+            runner.failure = UsageError(header["usage"], hint=header["hint"])
 
     def _send(self, header: Header, arrays: Arrays, data: bytes, name: str) -> None:
         if self._gone is not None:
@@ -212,7 +214,7 @@ class HostedRunner(InParts):
 
     def __init__(self, host: Host, number: int, name: str) -> None:
         self.name = name
-        self.failure: RunError | None = None
+        self.failure: InspectorError | None = None
         self._host = host
         self._number = number
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.errors import RunError, UndecidedError
+from inspector.errors import RunError, UndecidedError, UsageError
 from inspector.facts.patch import Runnable
 
 Array: TypeAlias = NDArray[Any]
@@ -122,6 +122,8 @@ class Runner(InParts):
     ------
     inspector.errors.RunError
         ONNX Runtime refuses the model.
+    inspector.errors.UsageError
+        It has no such provider here; it would take another without a word.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Runner(InParts):
     ) -> None:
         import onnxruntime
 
+        _check(providers, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
         levels = onnxruntime.GraphOptimizationLevel
@@ -182,6 +185,15 @@ class Runner(InParts):
                     where=self.name,
                 )
         return dict(zip(self._outputs, values, strict=True))
+
+
+def _check(wanted: Sequence[str], known: Sequence[str]) -> None:
+    missing = [each for each in wanted if each not in known]
+    if missing:
+        raise UsageError(
+            f"ONNX Runtime has no execution provider {missing[0]!r} here",
+            hint=f"it has {', '.join(known)}",
+        )
 
 
 def prepare() -> None:

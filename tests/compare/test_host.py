@@ -18,7 +18,7 @@ import pytest
 from inspector.compare.frames import FrameError, receive, send
 from inspector.compare.host import Host, HostGoneError
 from inspector.compare.run import Fed
-from inspector.errors import RunError
+from inspector.errors import RunError, UsageError
 from inspector.facts.comparison import Verdict
 from inspector.facts.patch import Runnable
 from tests.compare.conftest import Compare
@@ -177,6 +177,12 @@ class TestHost:
             # It goes on with what fits.
             fits = host.load(source(DOUBLE), name="m")
             np.testing.assert_array_equal(fits.run(Fed(values={"x": X}))["y"], 2 * X)
+
+    def test_a_provider_that_is_not_there_is_wrong_usage(self) -> None:
+        with Host(providers=("NoSuchProvider",)) as host:
+            runner = host.load(source(DOUBLE), name="m")
+            with pytest.raises(UsageError, match="no execution provider 'NoSuchProvider'"):
+                runner.run(Fed(values={"x": X}))
 
     def test_nothing_is_left_behind(self) -> None:
         with Host() as host:
