@@ -1,8 +1,7 @@
-"""The process in which models run: ``python -m inspector.compare.child``.
+"""The process in which models run; `inspector.compare.host` starts it and is the other side.
 
 Whatever a model does to the runtime, crash, hang or take all memory, it does to this process
-alone. Messages come from standard input and are answered on standard output, one after the other;
-`inspector.compare.host` is the other side.
+alone. Messages come from standard input and are answered on standard output, one after the other.
 """
 
 from __future__ import annotations
@@ -152,7 +151,3 @@ def _data_bytes() -> int | None:
         return None
     sizes: dict[str, Any] = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return int(sizes["VmData"].split()[0]) * 1024 if "VmData" in sizes else None
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -66,11 +67,10 @@ class Host:
         self._gone: HostGoneError | None = None
         self._made = 0
         self._process = subprocess.Popen(  # noqa: S603  # this Python, with our own module
-            [sys.executable, "-P", "-m", f"{__package__}.child", str(memory or 0)],
+            [sys.executable, "-P", "-c", _START, str(memory or 0), _path()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
-            env=_environment(),
         )
         assert self._process.stdin is not None  # asked for above
         assert self._process.stdout is not None  # asked for above
@@ -236,8 +236,16 @@ def _how(code: int) -> str:
         return f"signal {-code}"
 
 
-def _environment() -> dict[str, str]:
-    """The environment with the folder of this package on the child's path, and nothing local."""
-    package = str(Path(__file__).parents[2])
-    known = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
+_START = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+from inspector.compare.child import main
+main(int(sys.argv[1]))
+"""
+
+
+def _path() -> str:
+    """Where this process finds modules, for another one to find the same."""
+    own = str(Path(__file__).parents[2])
+    found = [each for each in sys.path if each]
+    return json.dumps(found if own in found else [*found, own])
