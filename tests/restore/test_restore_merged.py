@@ -130,6 +130,7 @@ def test_numbers_that_were_merged(build: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("trained", [True, False], ids=["trained", "fresh"])
 def test_large_networks(name: str, norms: int, trained: bool, tmp_path: Path) -> None:
     build = getattr(keras.applications, name)
+    keras.utils.set_random_seed(3)
     model = build(weights=None, input_shape=(32, 32, 3), classes=5)
     model = filled(model) if trained else model
     stock, kept, output = made(model, tmp_path)
@@ -137,4 +138,6 @@ def test_large_networks(name: str, norms: int, trained: bool, tmp_path: Path) ->
     assert [(each.name, each.why_not) for each in found.outcomes if each.why_not] == []
     assert len(found.outcomes) == norms
     assert_truths(output, keras_truths(model))
-    assert_same_outputs(stock, output)
+    assert found.with_stock is not None
+    # Other inputs than it was measured on; deep networks of random weights are chaotic.
+    assert_same_outputs(stock, output, 4 * found.with_stock.tolerance)
