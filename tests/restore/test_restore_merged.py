@@ -130,7 +130,7 @@ def test_numbers_that_were_merged(build: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("trained", [True, False], ids=["trained", "fresh"])
 def test_large_networks(name: str, norms: int, trained: bool, tmp_path: Path) -> None:
     build = getattr(keras.applications, name)
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(1)
     model = build(weights=None, input_shape=(32, 32, 3), classes=5)
     model = filled(model) if trained else model
     stock, kept, output = made(model, tmp_path)
