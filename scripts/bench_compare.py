@@ -32,9 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from pairs import bases, exports, make, peers, table  # noqa: E402  # the path has to be set first
-from pairs.judge import Row  # noqa: E402  # as above
-from pairs.kinds import KINDS  # noqa: E402  # as above
-from pairs.work import Job, rows  # noqa: E402  # as above
+from pairs.judge import Row  # noqa: E402  # behind what it needs
+from pairs.kinds import KINDS  # noqa: E402  # behind what it needs
+from pairs.work import Job, rows  # noqa: E402  # behind what it needs
 
 QUICK = 170
 """Pairs of a quick look: about one of each kind."""
@@ -115,8 +115,11 @@ def _names(options: argparse.Namespace, job: Job) -> Iterator[str]:
     known += bases.corpus_files(job.corpus) if job.corpus else []
     nets = _chosen(options.nets, known, "network")
     kinds = _chosen(options.kinds, list(KINDS), "kind")
-    print(f"{len(nets)} networks; {sum(KINDS[k].harmful for k in kinds)} harmful kinds of change, "
-          f"{sum(not KINDS[k].harmful for k in kinds)} harmless", flush=True)  # fmt: skip
+    print(
+        f"{len(nets)} networks; {sum(KINDS[k].harmful for k in kinds)} harmful kinds of change, "
+        f"{sum(not KINDS[k].harmful for k in kinds)} harmless",
+        flush=True,
+    )
     if options.list:
         print("networks:", *nets, "\nkinds:", *kinds)
         return iter(())

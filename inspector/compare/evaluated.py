@@ -63,7 +63,7 @@ class Evaluated(InParts):
         try:
             with np.errstate(all="ignore"):
                 values = self._evaluator.run(None, dict(feeds))
-        except Exception as error:  # as above: no common base
+        except Exception as error:  # an operator may raise anything
             raise RunError(
                 f"onnx's reference evaluator fails while running it: {_first_line(error)}",
                 where=self.name,

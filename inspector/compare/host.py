@@ -58,7 +58,6 @@ class Host:
         providers: Sequence[str] = (CPU,),
     ) -> None:
         self._timeout = timeout
-        self._memory = memory
         self._providers = tuple(providers)
         self._ends = time.monotonic() + timeout
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in __exit__

@@ -175,9 +175,7 @@ class Point:
 
     `left` and `right` are names of values, `left_where` and `right_where` say which layers compute
     them. `max_abs` is the largest difference there, `tolerance` what rounding may make of it,
-    `relative` the former as a share of the value's own scale. `alone` is the largest difference
-    where the layers in front are fed the left side's values on both sides: what these layers
-    themselves do; None where that was not run.
+    `relative` the former as a share of the value's own scale.
     """
 
     left: str
@@ -188,8 +186,6 @@ class Point:
     relative: float
     tolerance: float
     within: bool
-    alone: float | None = None
-    faulty: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,8 +198,7 @@ class Writer:
         )
         try:
             found = onnx.shape_inference.infer_shapes(model).graph
-        # onnx raises several kinds on graphs that are not sound; all mean that nothing is known.
-        except Exception as error:  # see the line above
+        except Exception as error:  # onnx raises several kinds on graphs that are not sound
             raise CannotRewriteError(f"no shapes can be inferred ({error})") from error
         values = (*found.input, *found.value_info, *self._graph.value_info, *self._graph.output)
         ranks = {each.name: len(each.dims) for each in self._graph.initializer}

@@ -83,26 +83,75 @@ def _modules(seed: int) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
         conv = nn.Conv2d(into, out, 3, padding=1, bias=False, **options)
         return [conv, nn.BatchNorm2d(out), nn.ReLU6()]
 
-    yield "torch_cnn", nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(6, eps=1e-3), nn.Flatten(),
-        nn.Linear(6 * 64, 10), nn.ReLU(), nn.Linear(10, 5), nn.Softmax(dim=1),
-    ), (1, 8, 8)  # fmt: skip
-    yield "torch_resnet", nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
-        Residual(8), Residual(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
-    ), (3, 12, 12)  # fmt: skip
-    yield "torch_mobile", nn.Sequential(
-        *relu6(3, 8, stride=2), *relu6(8, 8, groups=8), nn.Conv2d(8, 12, 1), nn.BatchNorm2d(12),
-        nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(12, 5),
-    ), (3, 12, 12)  # fmt: skip
-    yield "torch_table", nn.Sequential(
-        nn.Linear(10, 12), nn.BatchNorm1d(12), nn.LeakyReLU(0.1), nn.Linear(12, 12),
-        nn.BatchNorm1d(12), nn.Sigmoid(), nn.Linear(12, 3),
-    ), (10,)  # fmt: skip
-    yield "torch_decoder", nn.Sequential(
-        nn.ConvTranspose2d(4, 6, 4, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU(),
-        nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(6, 3, 3, padding=1), nn.Tanh(),
-    ), (4, 4, 4)  # fmt: skip
+    yield (
+        "torch_cnn",
+        nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.BatchNorm2d(6, eps=1e-3),
+            nn.Flatten(),
+            nn.Linear(6 * 64, 10),
+            nn.ReLU(),
+            nn.Linear(10, 5),
+            nn.Softmax(dim=1),
+        ),
+        (1, 8, 8),
+    )
+    yield (
+        "torch_resnet",
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            Residual(8),
+            Residual(8),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        ),
+        (3, 12, 12),
+    )
+    yield (
+        "torch_mobile",
+        nn.Sequential(
+            *relu6(3, 8, stride=2),
+            *relu6(8, 8, groups=8),
+            nn.Conv2d(8, 12, 1),
+            nn.BatchNorm2d(12),
+            nn.Hardswish(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(),
+            nn.Linear(12, 5),
+        ),
+        (3, 12, 12),
+    )
+    yield (
+        "torch_table",
+        nn.Sequential(
+            nn.Linear(10, 12),
+            nn.BatchNorm1d(12),
+            nn.LeakyReLU(0.1),
+            nn.Linear(12, 12),
+            nn.BatchNorm1d(12),
+            nn.Sigmoid(),
+            nn.Linear(12, 3),
+        ),
+        (10,),
+    )
+    yield (
+        "torch_decoder",
+        nn.Sequential(
+            nn.ConvTranspose2d(4, 6, 4, stride=2, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(6, 3, 3, padding=1),
+            nn.Tanh(),
+        ),
+        (4, 4, 4),
+    )
     yield "torch_attention", Attention(), (6, 8)
 
 
@@ -131,15 +180,27 @@ def _torch_ways(
 
     def dynamo(optimise: bool) -> Callable[[Path], None]:
         return lambda path: torch.onnx.export(
-            module, example, path, dynamo=True, optimize=optimise, external_data=False,
-            dynamic_shapes=(batch,), verbose=False,
-        )  # fmt: skip
+            module,
+            example,
+            path,
+            dynamo=True,
+            optimize=optimise,
+            external_data=False,
+            dynamic_shapes=(batch,),
+            verbose=False,
+        )
 
     def script(training: Any) -> Callable[[Path], None]:
         return lambda path: torch.onnx.export(
-            module, example, path, dynamo=False, training=training, opset_version=17,
-            dynamic_axes={"image": {0: "batch"}}, input_names=["image"],
-        )  # fmt: skip
+            module,
+            example,
+            path,
+            dynamo=False,
+            training=training,
+            opset_version=17,
+            dynamic_axes={"image": {0: "batch"}},
+            input_names=["image"],
+        )
 
     yield "dynamo", dynamo(True)
     yield "raw", dynamo(False)

@@ -84,14 +84,18 @@ def _exchanged(
 
 
 _exchanged("relu_as_leaky", ("Relu",), lambda g, n: g.make("LeakyRelu", n.input[0], alpha=0.05))
-_exchanged("relu_as_six", ("Relu",), lambda g, n: g.make(
-    "Clip", n.input[0], g.add(np.float32(0)), g.add(np.float32(6))
-))  # fmt: skip
+_exchanged(
+    "relu_as_six",
+    ("Relu",),
+    lambda g, n: g.make("Clip", n.input[0], g.add(np.float32(0)), g.add(np.float32(6))),
+)
 _exchanged("sigmoid_as_hard", ("Sigmoid",), lambda g, n: g.make("HardSigmoid", n.input[0]))
 _exchanged("sigmoid_as_tanh", ("Sigmoid",), lambda g, n: g.make("Tanh", n.input[0]))
-_exchanged("softmax_as_log", ("Softmax",), lambda g, n: g.make(
-    "LogSoftmax", n.input[0], axis=attribute(n, "axis", -1)
-))  # fmt: skip
+_exchanged(
+    "softmax_as_log",
+    ("Softmax",),
+    lambda g, n: g.make("LogSoftmax", n.input[0], axis=attribute(n, "axis", -1)),
+)
 _exchanged("elu_as_relu", ("Elu", "PRelu"), lambda g, n: g.make("Relu", n.input[0]))
 _exchanged("hard_swish_as_relu", ("HardSwish",), lambda g, n: g.make("Relu", n.input[0]))
 _exchanged("mul_as_add", ("Mul",), lambda g, n: g.make("Add", *n.input))
@@ -172,9 +176,11 @@ for _mode in ("align_corners", "asymmetric"):
 _attribute("resize_nearest", ("Resize",), "mode", lambda n: "nearest")
 _attribute("gru_reset", ("GRU",), "linear_before_reset", _reset)
 _attribute(
-    "lstm_reversed", ("LSTM", "GRU"), "direction",
+    "lstm_reversed",
+    ("LSTM", "GRU"),
+    "direction",
     lambda n: "reverse" if attribute(n, "direction", b"forward") == b"forward" else None,
-)  # fmt: skip
+)
 _attribute("layer_norm_epsilon", ("LayerNormalization",), "epsilon", lambda n: 1e-2)
 
 

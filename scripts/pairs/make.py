@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import (  # noqa: F401  # they list  # noqa: F401  # their kinds
+from . import (  # noqa: F401  # importing them lists their kinds
     harmful_data,
     harmful_norms,
     harmful_ops,
@@ -25,10 +25,22 @@ from .kinds import KINDS, Change, Fault, Kind
 from .truth import Side
 
 COMPANIONS = (
-    "renamed", "reordered", "nhwc_input", "gemm_as_matmul", "constants_as_nodes", "opset_up",
-    "bn_folded", "bn_as_mul_add", "bn_as_arithmetic", "identities", "relu_as_clip",
-    "fixed_batch", "flatten_as_reshape", "conv_bias_as_add", "momentum",
-)  # fmt: skip
+    "renamed",
+    "reordered",
+    "nhwc_input",
+    "gemm_as_matmul",
+    "constants_as_nodes",
+    "opset_up",
+    "bn_folded",
+    "bn_as_mul_add",
+    "bn_as_arithmetic",
+    "identities",
+    "relu_as_clip",
+    "fixed_batch",
+    "flatten_as_reshape",
+    "conv_bias_as_add",
+    "momentum",
+)
 """Harmless changes that the other side of a harmful pair may have besides."""
 
 ALONE = 0.6

@@ -201,9 +201,19 @@ def affine(seed: int) -> onnx.ModelProto:
 NETS: dict[str, Callable[[int], onnx.ModelProto]] = {
     each.__name__: each
     for each in (
-        signal, volume, table, gru, lstm, attention, embedding, two, branch, loop, affine,
+        signal,
+        volume,
+        table,
+        gru,
+        lstm,
+        attention,
+        embedding,
+        two,
+        branch,
+        loop,
+        affine,
     )
-}  # fmt: skip
+}
 
 BOUNDS = {"embedding": (30,)}
 """Of a network's whole-number inputs, by place."""

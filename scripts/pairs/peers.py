@@ -39,8 +39,11 @@ def _said(*command: object) -> str:
     try:
         ran = subprocess.run(
             [str(each) for each in command],
-            check=False, capture_output=True, text=True, timeout=SECONDS,
-        )  # fmt: skip
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
     except subprocess.TimeoutExpired:
         return ""
     return ran.stdout + ran.stderr

@@ -67,9 +67,15 @@ def _serve(pipe: Connection, job: Job) -> None:
 def _lost(name: str, state: str, why: str) -> Row:
     kind = KINDS[Plan.of(name).kind]
     return Row(
-        name=name, kind=kind.name, harmful=kind.harmful, coarse=kind.coarse, companion="?",
-        turned=False, state=state, why=why,
-    )  # fmt: skip
+        name=name,
+        kind=kind.name,
+        harmful=kind.harmful,
+        coarse=kind.coarse,
+        companion="?",
+        turned=False,
+        state=state,
+        why=why,
+    )
 
 
 class _Worker:

@@ -56,8 +56,15 @@ def network(seed: int = 0) -> onnx.ModelProto:
     gate = add("Sigmoid", "sigmoid", first)
     joined = add("Concat", "concat", add("Sub", "sub", gate, second), second, axis=1)
     third = add("Relu", "relu3", norm("bn3", conv("conv3", joined, 2 * CHANNELS, [0, 0, 0, 0])))
-    pooled = add("AveragePool", "pool", third, kernel_shape=[2, 2], strides=[2, 2],
-                 pads=[1, 1, 1, 1], count_include_pad=1)  # fmt: skip
+    pooled = add(
+        "AveragePool",
+        "pool",
+        third,
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+        pads=[1, 1, 1, 1],
+        count_include_pad=1,
+    )
     mean = add("GlobalAveragePool", "mean", pooled)
     hidden = add("Tanh", "tanh", dense("dense1", add("Flatten", "flat", mean), CHANNELS))
     add("Softmax", "y", dense("dense2", hidden, 5), axis=-1)

@@ -33,37 +33,61 @@ FAULTS = {
     "one mean": (element("bn1.mean", (3,), 0.5), CauseKind.PARAMETER, "mean", f"{BN} 'bn1'"),
     "one var": (element("bn3.var", (0,), 0.5), CauseKind.PARAMETER, "var", f"{BN} 'bn3'"),
     "mean and B": (
-        exchanged("bn3.mean", "bn3.B"), CauseKind.PARAMETER, "B and mean", f"{BN} 'bn3'",
+        exchanged("bn3.mean", "bn3.B"),
+        CauseKind.PARAMETER,
+        "B and mean",
+        f"{BN} 'bn3'",
     ),
     "scale and var": (
-        exchanged("bn1.scale", "bn1.var"), CauseKind.PARAMETER, "scale and var", f"{BN} 'bn1'",
+        exchanged("bn1.scale", "bn1.var"),
+        CauseKind.PARAMETER,
+        "scale and var",
+        f"{BN} 'bn1'",
     ),
     "training": (branches.training, CauseKind.MODE, "training mode:", f"{BN} 'bn2'"),
     "swapped subtraction": (swapped("sub"), CauseKind.ORDER, "order of inputs", "Sub 'sub'"),
     "swapped concat": (swapped("concat"), CauseKind.ORDER, "order of inputs", "Concat 'concat'"),
     "transposed": (
-        tensor("dense1.kernel", np.transpose), CauseKind.PERMUTATION, "kernel", "Dense 'dense1'",
+        tensor("dense1.kernel", np.transpose),
+        CauseKind.PERMUTATION,
+        "kernel",
+        "Dense 'dense1'",
     ),
     "filters permuted": (
         tensor("conv2.kernel", lambda a: a[[1, 0, *range(2, 8)]]),
-        CauseKind.PERMUTATION, "kernel", "Conv 'conv2'",
+        CauseKind.PERMUTATION,
+        "kernel",
+        "Conv 'conv2'",
     ),
     "BGR": (
         tensor("conv1.kernel", lambda a: a[:, ::-1]),
-        CauseKind.PREPROCESSING, "kernel", "Conv 'conv1'",
+        CauseKind.PREPROCESSING,
+        "kernel",
+        "Conv 'conv1'",
     ),
     "scaled input": (
-        branches.scaled_input, CauseKind.PREPROCESSING, "Mul", "before Conv 'conv1'",
+        branches.scaled_input,
+        CauseKind.PREPROCESSING,
+        "Mul",
+        "before Conv 'conv1'",
     ),
     "one weight": (
-        element("conv3.kernel", (3, 2, 1, 1), 0.5), CauseKind.PARAMETER, "kernel", "Conv 'conv3'",
+        element("conv3.kernel", (3, 2, 1, 1), 0.5),
+        CauseKind.PARAMETER,
+        "kernel",
+        "Conv 'conv3'",
     ),
     "other activation": (
         operator("relu3", "LeakyRelu", alpha=0.1),
-        CauseKind.OPERATOR, "Relu against LeakyRelu", "LeakyRelu 'relu3'",
+        CauseKind.OPERATOR,
+        "Relu against LeakyRelu",
+        "LeakyRelu 'relu3'",
     ),
     "tanh for sigmoid": (
-        operator("sigmoid", "Tanh"), CauseKind.OPERATOR, "Sigmoid against Tanh", "Tanh 'sigmoid'",
+        operator("sigmoid", "Tanh"),
+        CauseKind.OPERATOR,
+        "Sigmoid against Tanh",
+        "Tanh 'sigmoid'",
     ),
     "alpha": (attribute("leaky", "alpha", 0.2), CauseKind.ATTRIBUTE, "alpha", "LeakyRelu 'leaky'"),
     "missing relu": (without("relu3"), CauseKind.MISSING, "Relu", "before AveragePool 'pool'"),
@@ -71,16 +95,24 @@ FAULTS = {
     "extra relu": (behind("tanh", "Relu"), CauseKind.MISSING, "Relu", "before Dense 'dense2'"),
     "count_include_pad": (
         attribute("pool", "count_include_pad", 0),
-        CauseKind.ATTRIBUTE, "count_include_pad", "AveragePool 'pool'",
+        CauseKind.ATTRIBUTE,
+        "count_include_pad",
+        "AveragePool 'pool'",
     ),
     "pads": (
-        attribute("conv2", "pads", [0, 0, 2, 2]), CauseKind.ATTRIBUTE, "pads", "Conv 'conv2'",
+        attribute("conv2", "pads", [0, 0, 2, 2]),
+        CauseKind.ATTRIBUTE,
+        "pads",
+        "Conv 'conv2'",
     ),
     "axis": (attribute("y", "axis", 0), CauseKind.ATTRIBUTE, "axis", "Softmax 'y'"),
     "float16": (
-        branches.rounded, CauseKind.PRECISION, "weights rounded to float16", "Conv 'conv1'",
+        branches.rounded,
+        CauseKind.PRECISION,
+        "weights rounded to float16",
+        "Conv 'conv1'",
     ),
-}  # fmt: skip
+}
 
 
 def check(found: Comparison, kind: CauseKind, what: str, first: str) -> None:
@@ -105,16 +137,21 @@ def test_a_fault_is_named_proved_and_located(name: str, compare: Compare) -> Non
 FOLDED = {
     "epsilon": (attribute("bn2", "epsilon", 1e-3), CauseKind.EPSILON, "epsilon", "Conv 'conv2'"),
     "one mean": (
-        element("bn1.mean", (3,), 0.5), CauseKind.FOLDING, "offset (bias or mean)", "Conv 'conv1'",
+        element("bn1.mean", (3,), 0.5),
+        CauseKind.FOLDING,
+        "offset (bias or mean)",
+        "Conv 'conv1'",
     ),
     "one var": (
         element("bn3.var", (0,), 0.5),
-        CauseKind.FOLDING, "slope (scale or var) or weights", "Conv 'conv3'",
+        CauseKind.FOLDING,
+        "slope (scale or var) or weights",
+        "Conv 'conv3'",
     ),
     "alpha": FAULTS["alpha"],
     "swapped subtraction": FAULTS["swapped subtraction"],
     "other activation": FAULTS["other activation"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FOLDED)

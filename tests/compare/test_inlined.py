@@ -124,7 +124,7 @@ def test_attributes_of_the_call_and_defaults_differ(tmp_path: Path) -> None:
 def test_why_onnx_s_own_is_not_used(tmp_path: Path) -> None:
     """It loses the attribute that is passed on through two calls (onnx 1.23)."""
     if not onnx.__version__.startswith("1.23."):
-        pytest.skip("noted for onnx 1.23 alone")
+        pytest.skip("noted for onnx 1.23 alone")  # what its inliner loses
     source = onnx.parser.parse_model(model_text(TWICE))
     assert not same(runs(onnx.inliner.inline_local_functions(source)), runs(source))
 

@@ -145,7 +145,7 @@ def test_neighbours_of_a_coarser_type_are_neighbours_there() -> None:
 def quantised(model: onnx.ModelProto, tmp_path: Path, how: str = "QDQ") -> onnx.ModelProto:
     from onnxruntime import quantization as q
 
-    class Reader(q.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(q.CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
         def __init__(self) -> None:
             rng = np.random.default_rng(7)
             self.left = [rng.standard_normal((16, 3, 12, 12)).astype(np.float32) for _ in range(4)]

@@ -178,7 +178,7 @@ def test_an_output_that_is_no_tensor(tmp_path: Path) -> None:
 
 
 def test_tf_keras_records_every_argument(read: Any, tmp_path: Path) -> None:
-    tf_keras = pytest.importorskip("tf_keras")
+    tf_keras = pytest.importorskip("tf_keras", reason="this model is of it")
 
     class Two(tf_keras.Model):
         def __init__(self) -> None:

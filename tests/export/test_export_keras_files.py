@@ -91,7 +91,7 @@ GRAPHS: dict[str, tuple[Callable[[], Any], int]] = {
     "neither": (lambda: chain((6, 5), bn(scale=False, center=False)), 1),
     "one channel": (lambda: chain((6, 6, 1), bn()), 1),
     "small": (small, 2),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

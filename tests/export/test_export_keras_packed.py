@@ -70,7 +70,7 @@ def test_what_is_not_equal_is_not_said_to_be(
 
 
 def test_the_rows_of_a_gru_s_bias(tmp_path: Path) -> None:
-    tf_keras = pytest.importorskip("tf_keras")
+    tf_keras = pytest.importorskip("tf_keras", reason="this model is of it")
     sequence = tf_keras.Input((5, 4))
     model = tf_keras.Model(sequence, tf_keras.layers.GRU(2, name="r")(sequence))
     rng = np.random.default_rng(0)

@@ -115,8 +115,10 @@ class Sampling(keras.Model):
 
     def call(self, x: Any) -> Any:
         mean = self.norm(x)
-        return {"mean": mean, "drawn": mean + keras.random.normal(keras.ops.shape(x), 0, 1, None,
-                                                                  self.seed)}  # fmt: skip
+        return {
+            "mean": mean,
+            "drawn": mean + keras.random.normal(keras.ops.shape(x), 0, 1, None, self.seed),
+        }
 
 
 def sampling() -> Any:
@@ -131,21 +133,39 @@ LOOKUP = {"vocabulary": [3, 4, 5], "output_mode": "one_hot", "name": "look"}
 @pytest.mark.parametrize(
     ("build", "opset", "said", "advice"),
     [
-        (lambda: chain((6,), L.Discretization([0.0, 1.0], name="bins"), bn()), None,
-         "layer 'bins' (Discretization) computes Bucketize, for which ONNX has no operator",
-         "without this layer"),
-        (lambda: chain((6,), bn(), chain((6,), Infinite(name="inner"))), None,
-         "layer 'inner' (Infinite) computes BesselI0, for which ONNX has no", "without this layer"),
-        (lambda: chain((1,), L.IntegerLookup(**LOOKUP), bn(), dtype="int64"), None,
-         "layer 'look' (IntegerLookup) computes LookupTableFindV2, which tf2onnx does not convert",
-         "without this layer"),
-        (sampling, None, "the model (Sampling) computes StatelessRandom",
-         "take what draws random numbers out"),
-        (lambda: chain((6,), bn(), Shifting(name="roll")), 9,
-         "layer 'roll' (Shifting) computes Roll, which tf2onnx does not write at opset 9",
-         "--opset 18 can be converted to"),
+        (
+            lambda: chain((6,), L.Discretization([0.0, 1.0], name="bins"), bn()),
+            None,
+            "layer 'bins' (Discretization) computes Bucketize, for which ONNX has no operator",
+            "without this layer",
+        ),
+        (
+            lambda: chain((6,), bn(), chain((6,), Infinite(name="inner"))),
+            None,
+            "layer 'inner' (Infinite) computes BesselI0, for which ONNX has no",
+            "without this layer",
+        ),
+        (
+            lambda: chain((1,), L.IntegerLookup(**LOOKUP), bn(), dtype="int64"),
+            None,
+            "layer 'look' (IntegerLookup) computes LookupTableFindV2, "
+            "which tf2onnx does not convert",
+            "without this layer",
+        ),
+        (
+            sampling,
+            None,
+            "the model (Sampling) computes StatelessRandom",
+            "take what draws random numbers out",
+        ),
+        (
+            lambda: chain((6,), bn(), Shifting(name="roll")),
+            9,
+            "layer 'roll' (Shifting) computes Roll, which tf2onnx does not write at opset 9",
+            "--opset 18 can be converted to",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_operator_that_onnx_has_not(
     build: Any, opset: int | None, said: str, advice: str, tmp_path: Path
 ) -> None:
@@ -230,11 +250,14 @@ def net(custom: Any) -> Any:
     [
         (lambda c: chain((6,), c.Twice(), bn()), "m.keras", "the class 'Twice' of module"),
         (lambda c: chain((6,), c.Twice(), bn()), "m.h5", "the layer 'Twice'"),
-        (lambda c: chain((6,), L.Dense(3, activation=c.own), bn()), "m.keras",
-         "the function 'own'"),
+        (
+            lambda c: chain((6,), L.Dense(3, activation=c.own), bn()),
+            "m.keras",
+            "the function 'own'",
+        ),
         (net, "m.keras", "the class 'Net' of module 'unregistered_parts'"),
     ],
-)  # fmt: skip
+)
 def test_a_file_with_classes_that_are_not_registered(
     build: Any, file: str, said: str, custom: Any, tmp_path: Path, capfd: Any
 ) -> None:

@@ -41,9 +41,11 @@ def wanted_at(model: Any, image: Any) -> Any:
     """What Keras gives at a size that the model was not built for."""
     import tensorflow as tf
 
-    return tf.function(lambda x: model(x, training=False), autograph=False,
-                       input_signature=[tf.TensorSpec([None, None, None, image.shape[-1]])])(
-        image).numpy()  # fmt: skip
+    return tf.function(
+        lambda x: model(x, training=False),
+        autograph=False,
+        input_signature=[tf.TensorSpec([None, None, None, image.shape[-1]])],
+    )(image).numpy()
 
 
 @pytest.mark.parametrize(

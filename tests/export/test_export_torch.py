@@ -74,21 +74,32 @@ class Recurrent(nn.Module):
 
 LAYERS: dict[str, tuple[Callable[[], Any], tuple[int, ...] | None, int]] = {
     "1d": (lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4)), (1, 3, 8), 1),
-    "2d": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4),
-                                 nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), Image, 2),
+    "2d": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        ),
+        Image,
+        2,
+    ),
     "3d": (lambda: nn.Sequential(nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4)), (1, 3, 5, 5, 5), 1),
     "depthwise": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6)), Image, 1),
-    "transposed": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, bias=False),
-                                         nn.BatchNorm2d(4)), Image, 1),
+    "transposed": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)),
+        Image,
+        1,
+    ),
     "linear": (lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), (2, 5), 1),
-    "before": (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)),
-               Image, 2),
+    "before": (
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)),
+        Image,
+        2,
+    ),
     "synchronised": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.SyncBatchNorm(4)), Image, 1),
     "half": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).half(), Image, 1),
     "bare": (lambda: nn.BatchNorm2d(3), Image, 1),
     "tied": (Tied, None, 1),
     "several": (Several, None, 2),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("build", "shape", "count"), LAYERS.values(), ids=LAYERS.keys())
@@ -249,8 +260,9 @@ class CountedBatch(nn.Module):
         return torch.stack([y[i] * i for i in range(int(x.shape[0]))])
 
 
-@pytest.mark.parametrize(("module", "batch"), [(OwnBatch(1), 1), (OwnBatch(2), 2),
-                                               (CountedBatch(), 3)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("module", "batch"), [(OwnBatch(1), 1), (OwnBatch(2), 2), (CountedBatch(), 3)]
+)
 def test_a_batch_that_cannot_be_free_is_fixed(
     module: Any, batch: int, read: Any, tmp_path: Path
 ) -> None:
@@ -364,7 +376,7 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "no shape": (lambda: nn.BatchNorm2d(3), None, UsageError, "give --input-shape"),
     "empty shape": (lambda: nn.BatchNorm2d(3), (), UsageError, "the batch first"),
     "zero": (lambda: nn.BatchNorm2d(3), (0, 3, 4, 4), UsageError, "has an axis without elements"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("build", "shape", "kind", "said"), REFUSED.values(), ids=REFUSED.keys())

@@ -141,9 +141,11 @@ def test_height_alone(torch_fill: Any, tmp_path: Path) -> None:
 def test_an_axis_by_number(torch_fill: Any, tmp_path: Path) -> None:
     module = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4))
     made = export_torch(
-        torch_fill(module), tmp_path / "x.onnx", example=np.array([[3, 1, 4]]),
+        torch_fill(module),
+        tmp_path / "x.onnx",
+        example=np.array([[3, 1, 4]]),
         dynamic=("batch", "tokens=1"),
-    )  # fmt: skip
+    )
     assert dims(onnx.load(made.path).graph.input[0]) == ["batch", "tokens"]
     same_outputs(made.path, module.eval(), torch.tensor([[1, 2, 3, 4, 5], [8, 8, 8, 8, 8]]))
 
@@ -169,8 +171,9 @@ class Positions(nn.Module):
 
 def test_lengths_that_the_module_does_not_take_are_said(torch_fill: Any, tmp_path: Path) -> None:
     module = torch_fill(Positions()).eval()
-    made = export_torch(module, tmp_path / "x.onnx", input_shape=(1, 6, 4),
-                        dynamic=("batch", "length=1"))  # fmt: skip
+    made = export_torch(
+        module, tmp_path / "x.onnx", input_shape=(1, 6, 4), dynamic=("batch", "length=1")
+    )
     assert "verified at length 12: the module does not take every length" in made.notes[-1]
     same_outputs(made.path, module, torch.randn(3, 9, 4))
 
@@ -193,8 +196,9 @@ def test_a_batch_that_is_fixed_by_the_module(verify: bool, tmp_path: Path) -> No
 
 def test_a_height_that_is_fixed_is_refused_without_verification_too(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="axis 'height' cannot be free"):
-        export_torch(Flat(), tmp_path / "x.onnx", input_shape=(2, 3, 8, 8), dynamic=("height",),
-                     verify=False)  # fmt: skip
+        export_torch(
+            Flat(), tmp_path / "x.onnx", input_shape=(2, 3, 8, 8), dynamic=("height",), verify=False
+        )
 
 
 class Flat(nn.Module):
@@ -222,25 +226,53 @@ def text(folder: Path) -> Any:
 
 IMAGE = (2, 3, 8, 8)
 REFUSED: dict[str, tuple[Callable[[], Any], Callable[[Path], Any], type[Exception], str]] = {
-    "fixed by a layer": (Flat, lambda _: {"input_shape": IMAGE, "dynamic": ("batch", "height")},
-                         UnreadableError, "axis 'height' cannot be free: forward() is made for 8"),
-    "fixed batch": (Batched, lambda _: {"input_shape": (3, 4), "dynamic": ("batch",)},
-                    UnreadableError, "axis 'batch' cannot be free: forward() is made for 3"),
-    "no such axis": (Flat, lambda _: {"input_shape": IMAGE, "dynamic": ("depth",)}, UsageError,
-                     "no input has an axis 'depth'"),
-    "no such input": (Two, lambda _: {"example": {"y": X}}, UsageError,
-                      "forward() takes no input 'y'"),
-    "too many": (Image, lambda _: {"example": (X, X)}, UsageError,
-                 "takes 1 input and the example has 2"),
+    "fixed by a layer": (
+        Flat,
+        lambda _: {"input_shape": IMAGE, "dynamic": ("batch", "height")},
+        UnreadableError,
+        "axis 'height' cannot be free: forward() is made for 8",
+    ),
+    "fixed batch": (
+        Batched,
+        lambda _: {"input_shape": (3, 4), "dynamic": ("batch",)},
+        UnreadableError,
+        "axis 'batch' cannot be free: forward() is made for 3",
+    ),
+    "no such axis": (
+        Flat,
+        lambda _: {"input_shape": IMAGE, "dynamic": ("depth",)},
+        UsageError,
+        "no input has an axis 'depth'",
+    ),
+    "no such input": (
+        Two,
+        lambda _: {"example": {"y": X}},
+        UsageError,
+        "forward() takes no input 'y'",
+    ),
+    "too many": (
+        Image,
+        lambda _: {"example": (X, X)},
+        UsageError,
+        "takes 1 input and the example has 2",
+    ),
     "no tensor": (Image, lambda _: {"example": ("x",)}, UsageError, "holds a str"),
     "no file": (Image, no_file, UnreadableError, "there is no such file"),
     "pickled": (Image, pickled, UnreadableError, "no .npz or .npy file of plain arrays"),
     "text": (Image, text, UnreadableError, "no .npz or .npy file of plain arrays"),
-    "both": (Image, lambda _: {"example": X, "input_shape": (1, 3, 8, 8)}, UsageError,
-             "give one of them"),
-    "images for ids": (lambda: nn.Embedding(4, 4), lambda _: {"input_shape": (2, 3)},
-                       UnreadableError, "need an --example"),
-}  # fmt: skip
+    "both": (
+        Image,
+        lambda _: {"example": X, "input_shape": (1, 3, 8, 8)},
+        UsageError,
+        "give one of them",
+    ),
+    "images for ids": (
+        lambda: nn.Embedding(4, 4),
+        lambda _: {"input_shape": (2, 3)},
+        UnreadableError,
+        "need an --example",
+    ),
+}
 
 
 @pytest.mark.parametrize(("build", "give", "kind", "said"), REFUSED.values(), ids=REFUSED.keys())
@@ -255,8 +287,9 @@ def test_inputs_that_cannot_be(build: Any, give: Any, kind: Any, said: str, tmp_
 def test_torchscript_with_free_lengths_and_two_inputs(torch_fill: Any, tmp_path: Path) -> None:
     module = torch_fill(Image()).eval()
     given = torch.jit.trace(module, torch.randn(1, 3, 8, 8))
-    made = export_torch(given, tmp_path / "x.onnx", input_shape=(1, 3, 8, 8),
-                        dynamic=("batch", "height", "width"))  # fmt: skip
+    made = export_torch(
+        given, tmp_path / "x.onnx", input_shape=(1, 3, 8, 8), dynamic=("batch", "height", "width")
+    )
     assert dims(onnx.load(made.path).graph.input[0]) == ["batch", 3, "height", "width"]
     same_outputs(made.path, module, torch.randn(3, 3, 21, 9))
     many = torch_fill(Many()).eval()

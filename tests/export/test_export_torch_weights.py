@@ -52,17 +52,23 @@ SHAPES: dict[str, Callable[[Any], Any]] = {
     "both, the other way": lambda s: prefixed(s, "_orig_mod.module."),
     "model.": lambda s: prefixed(s, "model."),
     "inside": lambda s: {n.replace("model.", "model._orig_mod."): e for n, e in s.items()},
-    "lightning": lambda s: {"state_dict": prefixed(s, "model."), "epoch": 3,
-                            "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}]},
-    "model": lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}},
-                                                  "param_groups": [{"lr": 0.1}]}},
+    "lightning": lambda s: {
+        "state_dict": prefixed(s, "model."),
+        "epoch": 3,
+        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}],
+    },
+    "model": lambda s: {
+        "model": s,
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+    },
     "model_state_dict": lambda s: {"model_state_dict": s, "loss": torch.tensor(0.5)},
     "net": lambda s: {"net": prefixed(s, "module."), "acc": 0.5},
     "two, of which one fits": lambda s: {"generator": s, "critic": {"w.weight": torch.ones(2)}},
     "no steps": lambda s: {n: e for n, e in s.items() if "num_batches" not in n},
-    "parameters": lambda s: {n: nn.Parameter(e) if e.is_floating_point() else e
-                             for n, e in s.items()},
-}  # fmt: skip
+    "parameters": lambda s: {
+        n: nn.Parameter(e) if e.is_floating_point() else e for n, e in s.items()
+    },
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
@@ -89,8 +95,9 @@ def test_weights_in_every_file(suffix: str, torch_fill: Any, tmp_path: Path) -> 
     )
     plain = torch_fill(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     (save_file if suffix == "safetensors" else torch.save)(plain.state_dict(), path)
-    made = export_torch(f"{tmp_path / 'net.py'}:build", tmp_path / "x.onnx", weights=str(path),
-                        input_shape=IMAGE)  # fmt: skip
+    made = export_torch(
+        f"{tmp_path / 'net.py'}:build", tmp_path / "x.onnx", weights=str(path), input_shape=IMAGE
+    )
     check_norms(made.path, norms_of(plain), copied(plain))
 
 
@@ -115,8 +122,9 @@ def test_one_name_of_tied_weights_is_enough(torch_fill: Any, tmp_path: Path) -> 
 def test_wrapped_modules_and_other_dtypes(torch_fill: Any, tmp_path: Path) -> None:
     source = torch_fill(Net()).half()
     torch.save(source.state_dict(), tmp_path / "w.pt")
-    made = export_torch(nn.DataParallel(Net()), tmp_path / "x.onnx", weights=tmp_path / "w.pt",
-                        input_shape=IMAGE)  # fmt: skip
+    made = export_torch(
+        nn.DataParallel(Net()), tmp_path / "x.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE
+    )
     assert "weights of float16 were written as the module's float32" in made.notes
     check_norms(made.path, norms_of(source), copied(source.float()))
 
@@ -131,8 +139,12 @@ def test_lazy_layers_and_meta_modules_take_weights(torch_fill: Any, tmp_path: Pa
         "        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))\n"
     )
     for name in ("lazy", "meta"):
-        made = export_torch(f"{tmp_path / 'net.py'}:{name}", tmp_path / "x.onnx",
-                            weights=tmp_path / "w.pt", input_shape=IMAGE)  # fmt: skip
+        made = export_torch(
+            f"{tmp_path / 'net.py'}:{name}",
+            tmp_path / "x.onnx",
+            weights=tmp_path / "w.pt",
+            input_shape=IMAGE,
+        )
         check_norms(made.path, norms_of(source), copied(source))
 
 
@@ -147,19 +159,34 @@ def changed(state: Any, **other: Any) -> Any:
 
 
 WRONG: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
-    "missing": (lambda s: {n: e for n, e in s.items() if not n.startswith("bn.")}, UnreadableError,
-                "4 of the module's tensors missing (bn.weight, bn.bias, bn.running_mean, …)"),
-    "unexpected": (lambda s: changed(s, more__weight=torch.ones(3)), UnreadableError,
-                   "1 of its tensors not the module's (more.weight)"),
-    "shape": (lambda s: changed(s, conv__weight=torch.ones(8, 3, 3, 3)), UnreadableError,
-              "1 of another shape (conv.weight is [8, 3, 3, 3] and not [4, 3, 3, 3])"),
-    "another": (lambda _: nn.Linear(3, 3).state_dict(), UnreadableError,
-                "12 of the module's tensors missing"),
-    "ambiguous": (lambda s: {"model": s, "ema": s, "epoch": 1}, UsageError,
-                  "several sets of weights that fit alike: 'model' and 'ema'"),
+    "missing": (
+        lambda s: {n: e for n, e in s.items() if not n.startswith("bn.")},
+        UnreadableError,
+        "4 of the module's tensors missing (bn.weight, bn.bias, bn.running_mean, …)",
+    ),
+    "unexpected": (
+        lambda s: changed(s, more__weight=torch.ones(3)),
+        UnreadableError,
+        "1 of its tensors not the module's (more.weight)",
+    ),
+    "shape": (
+        lambda s: changed(s, conv__weight=torch.ones(8, 3, 3, 3)),
+        UnreadableError,
+        "1 of another shape (conv.weight is [8, 3, 3, 3] and not [4, 3, 3, 3])",
+    ),
+    "another": (
+        lambda _: nn.Linear(3, 3).state_dict(),
+        UnreadableError,
+        "12 of the module's tensors missing",
+    ),
+    "ambiguous": (
+        lambda s: {"model": s, "ema": s, "epoch": 1},
+        UsageError,
+        "several sets of weights that fit alike: 'model' and 'ema'",
+    ),
     "empty": (lambda _: {"epoch": 3}, UnreadableError, "it holds no state dict"),
     "a list": (lambda s: list(s.values()), UnreadableError, "it holds no state dict"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "kind", "said"), WRONG.values(), ids=WRONG.keys())
@@ -187,8 +214,9 @@ def test_code_in_weights_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it can run any code"):
         export_torch(Net(), tmp_path / "x.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE)
     assert not (tmp_path / "harm").exists()
-    export_torch(Net(), tmp_path / "x.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE,
-                 unsafe=True)  # fmt: skip
+    export_torch(
+        Net(), tmp_path / "x.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE, unsafe=True
+    )
     assert (tmp_path / "harm").exists()
 
 
@@ -197,8 +225,9 @@ def test_a_pickled_module_as_weights(torch_fill: Any, tmp_path: Path) -> None:
     torch.save({"model": source}, tmp_path / "w.pt")
     with pytest.raises(UsageError, match="--unsafe"):
         export_torch(Net(), tmp_path / "x.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE)
-    made = export_torch(Net(), tmp_path / "x.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE,
-                        unsafe=True)  # fmt: skip
+    made = export_torch(
+        Net(), tmp_path / "x.onnx", weights=tmp_path / "w.pt", input_shape=IMAGE, unsafe=True
+    )
     check_norms(made.path, norms_of(source), copied(source))
 
 

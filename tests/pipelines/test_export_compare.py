@@ -157,8 +157,9 @@ def test_the_stages_are_told(models: Path) -> None:
 
 
 def test_what_a_source_lacks_is_said_of_its_side(run: Any, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text("from torch.nn import BatchNorm1d\n\n\ndef build():\n"
-                                     "    return BatchNorm1d(4)\n")  # fmt: skip
+    (tmp_path / "net.py").write_text(
+        "from torch.nn import BatchNorm1d\n\n\ndef build():\n    return BatchNorm1d(4)\n"
+    )
     source = str(tmp_path / "net.py:build")
     ran = run("export-compare", source, source, "--left-input-shape", "2,4")
     assert ran.code == 2

@@ -27,11 +27,11 @@ keras = pytest.importorskip("keras", reason="these exports need it")
 tf2onnx = pytest.importorskip("tf2onnx", reason="these exports need it")
 
 from inspector.export import export_keras, source  # noqa: E402  # what needs Keras comes behind it
-from inspector.facts.batchnorm import Form  # noqa: E402  # as above
-from inspector.facts.restored import Restored  # noqa: E402  # as above
-from inspector.facts.traced import Fate  # noqa: E402  # as above
-from inspector.flows import inspect_file  # noqa: E402  # as above
-from inspector.restore import restore  # noqa: E402  # as above
+from inspector.facts.batchnorm import Form  # noqa: E402  # behind what it needs
+from inspector.facts.restored import Restored  # noqa: E402  # behind what it needs
+from inspector.facts.traced import Fate  # noqa: E402  # behind what it needs
+from inspector.flows import inspect_file  # noqa: E402  # behind what it needs
+from inspector.restore import restore  # noqa: E402  # behind what it needs
 
 L = keras.layers
 MODELS = Path(__file__).resolve().parents[2] / "models"

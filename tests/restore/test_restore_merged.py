@@ -24,8 +24,8 @@ pytest.importorskip("tf2onnx", reason="these exports need it")
 
 from test_restore_keras import filled, made  # noqa: E402  # what needs Keras comes behind it
 
-from inspector.facts.traced import Fate  # noqa: E402  # as above
-from inspector.restore import restore  # noqa: E402  # as above
+from inspector.facts.traced import Fate  # noqa: E402  # behind what it needs
+from inspector.restore import restore  # noqa: E402  # behind what it needs
 
 L = keras.layers
 LONG = bool(os.environ.get("BNINSPECT_LONG"))

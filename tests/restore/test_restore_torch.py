@@ -25,11 +25,11 @@ torch = pytest.importorskip("torch", reason="these exports need it")
 pytest.importorskip("onnxscript", reason="these exports need it")
 
 from inspector.export import export_torch, source  # noqa: E402  # what needs torch comes behind it
-from inspector.facts.batchnorm import Form  # noqa: E402  # as above
-from inspector.facts.restored import Restored  # noqa: E402  # as above
-from inspector.facts.traced import Fate  # noqa: E402  # as above
-from inspector.flows import inspect_file  # noqa: E402  # as above
-from inspector.restore import restore  # noqa: E402  # as above
+from inspector.facts.batchnorm import Form  # noqa: E402  # behind what it needs
+from inspector.facts.restored import Restored  # noqa: E402  # behind what it needs
+from inspector.facts.traced import Fate  # noqa: E402  # behind what it needs
+from inspector.flows import inspect_file  # noqa: E402  # behind what it needs
+from inspector.restore import restore  # noqa: E402  # behind what it needs
 
 nn = torch.nn
 MODELS = Path(__file__).resolve().parents[2] / "models"
