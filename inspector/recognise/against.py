@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from inspector.facts.arrays import Vector
 from inspector.facts.batchnorm import Affine, BatchNorm, Form, Norms
 from inspector.facts.model import Model, Node, Scope
 from inspector.facts.traced import Fate, Traced
@@ -30,7 +31,7 @@ from inspector.recognise.linear import linear_before
 from inspector.recognise.operators import LINEAR, is_blocked
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
-from inspector.recognise.values import Vector, load_affine, load_values
+from inspector.recognise.values import load_affine, load_values
 
 _MOST_BETWEEN = 8
 """Operators that pass a value on between two BatchNorms."""

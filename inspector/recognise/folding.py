@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from inspector.facts.arrays import Vector
 from inspector.facts.batchnorm import BatchNorm
 from inspector.facts.model import Model, Node
 from inspector.recognise.folded import Traces
@@ -22,7 +23,6 @@ from inspector.recognise.layers import Layer, layer_of
 from inspector.recognise.linear import bias_adder
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
-from inspector.recognise.values import Vector
 
 EPSILONS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
 ROUNDINGS = 8

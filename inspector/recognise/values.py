@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inspector.errors import UnreadableError
+from inspector.facts.arrays import Arrays, Vector
 from inspector.facts.batchnorm import Affine, BatchNorm, BatchNormValues, Range, Step
 from inspector.facts.model import Model
 
 MOST_CHANNELS = 2**24
 """Channels of one layer whose values are loaded; the widest known have some ten thousand."""
 
-Vector: TypeAlias = NDArray[Any]
-
 TOGETHER = 2**18
 """Most parameter elements that `measure_all` holds at a time, unless one norm has more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """Arrays of shape [C]: the four parameters in their own dtype, the derived two in float64.
-
-    None stands for values that the file or its data files do not hold.
-    """
-
-    scale: Vector | None
-    bias: Vector | None
-    mean: Vector | None
-    var: Vector | None
-    slope: Vector | None
-    intercept: Vector | None
-
-
-def load_values(norm: BatchNorm, model: Model) -> Loaded:
+def load_values(norm: BatchNorm, model: Model) -> Arrays:
     """Load a BatchNorm's parameters and derive ``y = slope · x + intercept``.
 
     Raises
@@ -47,7 +28,7 @@ def load_values(norm: BatchNorm, model: Model) -> Loaded:
     """
     if norm.steps:
         slope, intercept = load_affine(norm.steps, norm.channels or 1, model)
-        return Loaded(scale=None, bias=None, mean=None, var=None, slope=slope, intercept=intercept)
+        return Arrays(scale=None, bias=None, mean=None, var=None, slope=slope, intercept=intercept)
     _check_size(norm, model)
     scale, bias, mean, var = (
         None
@@ -63,7 +44,7 @@ def load_values(norm: BatchNorm, model: Model) -> Loaded:
             slope = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + epsilon)
             if bias is not None and mean is not None and bias.shape == mean.shape == slope.shape:
                 intercept = bias.astype(np.float64) - mean.astype(np.float64) * slope
-    return Loaded(scale=scale, bias=bias, mean=mean, var=var, slope=slope, intercept=intercept)
+    return Arrays(scale=scale, bias=bias, mean=mean, var=var, slope=slope, intercept=intercept)
 
 
 def load_affine(

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from inspector.facts.arrays import Vector
 from inspector.facts.model import Model
 from inspector.recognise.folding import room_for
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
-from inspector.recognise.values import Vector
 from inspector.restore.kept import Original
 from inspector.restore.product import Plain, called, plain_of
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inspector.facts.arrays import Vector
 from inspector.facts.model import Model, Node
 from inspector.facts.traced import Fate
 from inspector.recognise.around import dims_of
@@ -22,7 +23,6 @@ from inspector.recognise.linear import bias_adder, is_linear
 from inspector.recognise.operators import MOVES
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
-from inspector.recognise.values import Vector
 from inspector.restore.folded import laid_out, matrix_of
 from inspector.restore.kept import Kept, Linear, Original, Row
 from inspector.restore.nodes import FIRST_OPSET, Gap, insert

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from inspector.facts.arrays import Vector
 from inspector.facts.model import Node, Tensor
 from inspector.recognise.linear import is_linear
 from inspector.recognise.place import Place
-from inspector.recognise.values import Vector
 
 TURNS = frozenset({"Identity", "Transpose"})
 """What leaves every axis whole."""

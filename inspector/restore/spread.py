@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inspector.facts.arrays import Vector
 from inspector.facts.model import Model, Node
 from inspector.facts.traced import Fate
 from inspector.recognise.around import dims_of
@@ -20,7 +21,6 @@ from inspector.recognise.folding import Layers, Sought, as_folded, room_for, sam
 from inspector.recognise.layers import layer_of
 from inspector.recognise.place import Place
 from inspector.recognise.scopes import places
-from inspector.recognise.values import Vector
 from inspector.restore.folded import laid_out, matrix_of, take_out
 from inspector.restore.kept import Kept, Linear, Original, Row
 from inspector.restore.nodes import FIRST_OPSET, Gap, insert

@@ -1,0 +1,107 @@
+"""Which rules run, how severe they are, and what is not to be told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from inspector.check.rule import Rule, Thresholds
+from inspector.errors import UsageError
+from inspector.facts.finding import CheckSettings, Finding, Ignore, Severity
+
+_T = TypeVar("_T")
+
+
+def selected(rules: Sequence[Rule], settings: CheckSettings) -> tuple[Rule, ...]:
+    """The rules that are asked for, in their order.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        A code is no rule's and no beginning of one, or nothing is left.
+    """
+    codes = [rule.info.code for rule in rules]
+    check_settings(rules, settings)
+    chosen = tuple(
+        rule
+        for rule, code in zip(rules, codes, strict=True)
+        if _longest(settings.select, code) > _longest(settings.ignore, code)
+    )
+    if not chosen:
+        raise UsageError("no rule is selected", hint="see `bninspect rules` for their codes")
+    return chosen
+
+
+def check_settings(rules: Sequence[Rule], settings: CheckSettings) -> None:
+    """Refuse codes that are no rule's, and thresholds that are none or out of their range.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        See above; the message suggests what may have been meant.
+    """
+    codes = [rule.info.code for rule in rules]
+    by_code = {rule.info.code: rule.info for rule in rules}
+    ignored = [code for each in settings.ignores for code in each.rules]
+    for prefix in (*settings.select, *settings.ignore, *settings.severities, *ignored):
+        if not prefix or not any(code.startswith(prefix) for code in codes):
+            raise UsageError(f"no rule has the code {prefix!r}", hint=_like(prefix, codes))
+    for code, numbers in settings.thresholds.items():
+        if code not in by_code:
+            raise UsageError(f"no rule has the code {code!r}", hint=_like(code, codes))
+        known = {each.name: each for each in by_code[code].thresholds}
+        for name, value in numbers.items():
+            if name not in known:
+                raise UsageError(f"{code} has no option {name!r}", hint=_like(name, known))
+            least, most = known[name].least, known[name].most
+            if not least <= value <= most:
+                raise UsageError(
+                    f"option {name!r} of {code} is {value:g}", hint=f"give {least:g} to {most:g}"
+                )
+
+
+def thresholds(rule: Rule, settings: CheckSettings) -> Thresholds:
+    """A rule's numbers: the user's, or else the defaults."""
+    defaults = {each.name: each.default for each in rule.info.thresholds}
+    return {**defaults, **settings.thresholds.get(rule.info.code, {})}
+
+
+def severity(code: str, own: Severity, settings: CheckSettings) -> Severity:
+    """A finding's severity: the user's, by the longest beginning of its code, or else its own."""
+    return _nearest(settings.severities, code, own)
+
+
+def reason_to_ignore(finding: Finding, path: str, ignores: Iterable[Ignore]) -> str | None:
+    """Why a finding is not to be told; None where it is."""
+    for each in ignores:
+        if each.rules and not finding.rule.startswith(each.rules):
+            continue
+        if each.files and not _is_file(path, each.files):
+            continue
+        if each.layers and not fnmatchcase(finding.layer, each.layers):
+            continue
+        return each.reason or "ignored"
+    return None
+
+
+def _is_file(path: str, pattern: str) -> bool:
+    """Whether a pattern is of the whole path, or of its end from a folder on."""
+    path = path.replace("\\", "/")
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")
+
+
+def _longest(prefixes: Sequence[str], code: str) -> int:
+    """The length of the longest of `prefixes` that a code begins with; -1 where none is."""
+    return max((len(each) for each in prefixes if code.startswith(each)), default=-1)
+
+
+def _nearest(by_prefix: Mapping[str, _T], code: str, otherwise: _T) -> _T:
+    fitting = [prefix for prefix in by_prefix if code.startswith(prefix)]
+    return by_prefix[max(fitting, key=len)] if fitting else otherwise
+
+
+def _like(given: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else "see `bninspect rules`"
