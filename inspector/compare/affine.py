@@ -73,12 +73,27 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Effective:
-    """A run's parameters: weights [C, k] where its anchor has any, and offsets [C]."""
+    """A run's parameters: weights [C, k] where its anchor has any, and offsets [C].
 
-    weights: Array | None
+    `kernel` are the anchor's own weights, which the slopes of the run come on top of.
+    """
+
+    kernel: Array | None
     offset: Array
     slope: Array
     size: Array
+
+    @property
+    def weights(self) -> Array | None:
+        """Those of the whole run, in float64."""
+        return None if self.kernel is None else self.rows(0, len(self.kernel))
+
+    def rows(self, start: int, end: int) -> Array:
+        """Some rows of `weights`: a kernel takes several times its size as a whole."""
+        assert self.kernel is not None  # asked of weighted runs alone
+        some: Array = self.kernel[start:end].astype(np.float64)
+        some *= np.broadcast_to(self.slope, len(self.kernel))[start:end, None]
+        return some
 
 
 class Runs:
@@ -149,7 +164,7 @@ def effective(run: Run, network: Network) -> Effective | None:
 
 def _effective(run: Run, network: Network) -> Effective | None:
     affine = run.affine
-    plain = Effective(weights=None, offset=affine.intercept, slope=affine.slope, size=affine.size)
+    plain = Effective(kernel=None, offset=affine.intercept, slope=affine.slope, size=affine.size)
     if run.anchor is None or run.anchor.op not in _WEIGHTED:
         return plain
     roles = {each.role: each for each in run.anchor.stored}
@@ -157,19 +172,19 @@ def _effective(run: Run, network: Network) -> Effective | None:
         return None
     if roles["kernel"].tensor.dtype not in _FLOATS:
         return None
-    weights = _by_output(run.anchor, normal(roles["kernel"], network.model.weights))
-    if weights is None or affine.slope.size not in (1, len(weights)):
+    kernel = _by_output(run.anchor, normal(roles["kernel"], network.model.weights))
+    if kernel is None or affine.slope.size not in (1, len(kernel)):
         return None
     bias = np.zeros(1)
     if "bias" in roles:
         bias = np.ravel(network.model.weights.load(roles["bias"].tensor)).astype(np.float64)
-    if bias.size not in (1, len(weights)):
+    if bias.size not in (1, len(kernel)):
         return None
     return Effective(
-        weights=weights * np.broadcast_to(affine.slope, len(weights))[:, None],
-        offset=np.broadcast_to(affine.slope * bias + affine.intercept, len(weights)),
+        kernel=kernel,
+        offset=np.broadcast_to(affine.slope * bias + affine.intercept, len(kernel)),
         slope=affine.slope,
-        size=np.broadcast_to(np.abs(affine.slope * bias) + affine.size, len(weights)),
+        size=np.broadcast_to(np.abs(affine.slope * bias) + affine.size, len(kernel)),
     )
 
 
@@ -236,8 +251,7 @@ def _is_by_channel(layer: Layer, stored: Stored, network: Network) -> bool:
 
 
 def _by_output(layer: Layer, kernel: Array) -> Array | None:
-    """A kernel as [outputs, weights of each], float64."""
-    kernel = kernel.astype(np.float64)
+    """A kernel as [outputs, weights of each]."""
     if layer.op == "Conv":
         return kernel.reshape(kernel.shape[0], -1)
     if layer.op == "Dense":

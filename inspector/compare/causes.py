@@ -37,7 +37,7 @@ from inspector.compare.paired import (
     parameter_difference,
     wiring_difference,
 )
-from inspector.compare.parameters import Relation, StoredPair, compare_stored, normal
+from inspector.compare.parameters import Relation, StoredPair, compare_stored
 from inspector.compare.structure import Layer, Network
 from inspector.compare.units import judged_by_run
 from inspector.facts.comparison import CauseKind, PairedNorm, ParameterMatch
@@ -115,9 +115,8 @@ def _stored_differences(
         rest = [each for each in rest if each.role not in swap]
     for each in rest:
         rounding = None
-        if each.relation in (Relation.DIFFERENT, Relation.ROUNDED) and each.left and each.right:
-            weights = found.left.model.weights, found.right.model.weights
-            rounding = rounded_to(normal(each.left, weights[0]), normal(each.right, weights[1]))
+        if each.relation in (Relation.DIFFERENT, Relation.ROUNDED) and each.values is not None:
+            rounding = rounded_to(*each.values)
         yield rounding, parameter_difference(a, b, each, found)
 
 

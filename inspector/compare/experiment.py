@@ -10,7 +10,7 @@ from inspector.compare.explain import Trial
 from inspector.compare.floor import Deviations, measure
 from inspector.compare.host import Host
 from inspector.compare.judged import OutputsShapesError, furthest
-from inspector.compare.outputs import Measured
+from inspector.compare.measured import Measured
 from inspector.facts.model import Model
 from inspector.facts.patch import Patch, Runnable
 

@@ -19,6 +19,9 @@ from inspector.facts.model import Dim, Model
 BATCH_SIZES = (1, 32, 32)
 """One row alone, then two batches: rows of a batch go through other kernels than one row."""
 
+FEW_SIZES = BATCH_SIZES[:2]
+"""Where each run is dear, and outputs agree: what was found in the graphs says the rest."""
+
 MORE_SIZES = (*BATCH_SIZES, 32, 32, 32, 32, 32)
 """Where outputs agree and the graphs do not: a unit that fires on one input in a hundred hides
 what is wrong with it."""

@@ -84,6 +84,7 @@ def measure(
     *,
     seed: int,
     unit: float = 0.0,
+    draws: int = DRAWS,
 ) -> Deviations:
     """How far each element of each output moves where nothing but rounding changes.
 
@@ -101,6 +102,8 @@ def measure(
     unit
         The last place of 1 in the coarsest type that the model computes in; 0.0 for that of the
         inputs themselves.
+    draws
+        How often inputs are moved.
     """
     rng = np.random.default_rng(seed)
     found: Deviations = {
@@ -116,7 +119,7 @@ def measure(
             add(at, other.run(fed))
         del other  # before the next is made
     for at, fed in enumerate(batches):
-        for _ in range(DRAWS):
+        for _ in range(draws):
             add(at, optimised.run(moved_by_an_ulp(fed, rng, unit)))
     return found
 

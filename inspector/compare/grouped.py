@@ -97,7 +97,8 @@ def _on_grid(fine: Array, coarse: Array) -> bool:
         return bool(np.array_equal(fine, coarse))
     steps = np.diff(levels.astype(np.float64))
     step = float(steps.min())
-    if step <= 0.0 or (levels[-1] - levels[0]) / step > _LEVELS:
+    # Written without a division, which the smallest steps make infinite.
+    if step <= 0.0 or float(levels[-1]) - float(levels[0]) > _LEVELS * step:
         return False
     grid = levels / step
     even = np.abs(grid - np.round(grid)) <= 1e-3

@@ -70,6 +70,8 @@ class Host:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
+            # NumPy's own threads have nothing to do there, and take time to start.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
         assert self._process.stdin is not None  # asked for above
         assert self._process.stdout is not None  # asked for above
@@ -86,7 +88,8 @@ class Host:
     def __exit__(self, *error: object) -> None:
         self._watch.cancel()
         self._process.kill()
-        self._process.wait()
+        # What a large model takes is given back meanwhile: nobody has to wait for it.
+        threading.Thread(target=self._process.wait, daemon=True).start()
         self._from.close()
         with contextlib.suppress(OSError):  # what it did not take is of no use any more
             self._to.close()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice, product
 
 import numpy as np
 
-from inspector.compare.difference import distances
 from inspector.compare.feeds import (
     BATCH_SIZES,
+    FEW_SIZES,
     MORE_SIZES,
     Batch,
     Plan,
@@ -24,30 +24,30 @@ from inspector.compare.host import Host, HostGoneError
 from inspector.compare.judged import (
     asked_tolerance,
     hold,
-    turned,
 )
 from inspector.compare.layout import Axes
 from inspector.compare.loaded import Loaded
+from inspector.compare.measured import Measured, Results, ratio
 from inspector.compare.pair import Pair
 from inspector.compare.precision import (
-    Coarser,
-    Precision,
     coarser,
     moved_weights,
     perturbed,
     precision_of,
 )
-from inspector.compare.run import Array, Fed, InParts
+from inspector.compare.run import Fed, InParts
 from inspector.errors import RunError, UndecidedError
-from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Model
 from inspector.facts.request import Request
 
 MOST_HYPOTHESES = 27
 """Ways in which the axes of inputs may correspond, of which at most so many are run."""
 
-SMALL = 2**22
-"""Bytes of a model of which more runs than are needed cost nothing to speak of."""
+_SPARING = (1, 2)
+"""How often inputs of the first batch are moved, in turn, before all of the floor is measured."""
+
+_HOPELESS = 16.0
+"""Times what is allowed, beyond which a few more draws will not do."""
 
 FAR = 0.1
 """Share of an output's spread by which graph optimisation cannot move it by rounding alone."""
@@ -62,62 +62,17 @@ _POSITIVE = (
     "compared for inputs between 0 and 1"
 )
 
-Results = list[dict[str, Array]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """Both models run on the same batches.
+class GraphsSay:
+    """What two graphs say of how much has to be run.
 
-    `orders` are the input permutations that were used, one an input pair. `only_if` says what had
-    to be assumed for the outputs to agree, `limited` what could not be run, `data` which of the
-    user's files were fed.
+    Both are asked once something has run. `same` is whether they are one by structure and bitwise
+    parameters, `differ` whether they differ, so that agreement has to be shown on more inputs.
     """
 
-    outputs: tuple[PairedOutput, ...]
-    orders: tuple[Axes, ...]
-    batches: tuple[Batch, ...]
-    left_results: Results = field(repr=False)
-    right_results: Results = field(repr=False)
-    left_deviations: Deviations = field(repr=False)
-    plan: Plan
-    only_if: str = ""
-    limited: str = ""
-    note: str = ""
-    data: str = ""
-    optimised: bool = True
-    precisions: tuple[Precision, ...] = ()
-    coarser: Coarser = field(default_factory=Coarser)
-    right_deviations: Deviations = field(default_factory=dict, repr=False)
-
-    @property
-    def hushed(self) -> bool:
-        """Whether nothing but NaN and infinity on both sides stands against agreement."""
-        return all(
-            each.finite_within
-            and each.difference.left_non_finite
-            == each.difference.right_non_finite
-            == each.difference.both_non_finite
-            for each in self.outputs
-        )
-
-    @property
-    def worst_batch(self) -> Batch:
-        """The batch on which the outputs lie furthest apart; of several, the smallest."""
-
-        def apart(at: int) -> float:
-            ratios = [
-                _ratio(each, self.left_results[at], self.right_results[at]) for each in self.outputs
-            ]
-            return max(ratios, default=0.0)
-
-        far = [apart(at) for at in range(len(self.batches))]
-        enough = [at for at, each in enumerate(far) if each >= max(far) / 2]
-        return self.batches[min(enough, key=lambda at: (self.batches[at].size, at))]
-
-    @property
-    def agree(self) -> bool:
-        return all(each.within for each in self.outputs)
+    same: Callable[[], bool] = lambda: False
+    differ: Callable[[], bool] = lambda: False
 
 
 def run_both(
@@ -128,7 +83,7 @@ def run_both(
     loaded: Loaded,
     host: Host,
     request: Request,
-    doubt: bool,
+    graphs: GraphsSay,
     progress: Callable[[str], None],
 ) -> Measured:
     """Run two models on the same seeded inputs, and measure each one's rounding floor.
@@ -142,8 +97,8 @@ def run_both(
         Both models, see `load_both`.
     host
         Where they run.
-    doubt
-        Whether the graphs differ, so that agreement has to be shown on more inputs.
+    graphs
+        What is known without running them.
 
     Raises
     ------
@@ -158,6 +113,7 @@ def run_both(
         loaded=loaded,
         host=host,
         request=request,
+        same=graphs.same,
         progress=progress,
     )
     first: Measured | None = None
@@ -169,7 +125,7 @@ def run_both(
             failure = failure or error
             continue
         # Where they differ too: of two faults, one may need more inputs to show.
-        if doubt and both.draws_more and (measured.agree or both.is_small):
+        if both.draws_more and (measured.agree or loaded.is_small) and graphs.differ():
             measured = both.measured(orders, more=True)
         if measured.agree:
             return measured if first is None else _assuming(measured, inputs)
@@ -192,6 +148,7 @@ class _Both:
         loaded: Loaded,
         host: Host,
         request: Request,
+        same: Callable[[], bool],
         progress: Callable[[str], None],
     ) -> None:
         self._models, self._inputs, self._outputs = models, inputs, outputs
@@ -202,7 +159,7 @@ class _Both:
         if request.data is not None:
             self._given = open_given(request.data, inputs, samples=request.samples)
         named = [(source, each.path) for source, each in zip(loaded.sources, models, strict=True)]
-        self._runners, self._plain = list(loaded.optimised), list(loaded.plain)
+        self._loaded, self._same, self._unoptimised = loaded, same, False
         self._host, self._sources = host, named
         left, right = (
             precision_of(model, stands_for=unit)
@@ -212,9 +169,8 @@ class _Both:
         self._coarser = coarser(left, right)
 
     @property
-    def is_small(self) -> bool:
-        """Whether more runs than are needed cost nothing to speak of."""
-        return all(each.size <= SMALL for each in self._models)
+    def _runners(self) -> tuple[InParts, InParts]:
+        return self._loaded.plain if self._unoptimised else self._loaded.optimised
 
     @property
     def draws_more(self) -> bool:
@@ -222,7 +178,7 @@ class _Both:
         return self._given is None and self._request.samples is None
 
     def measured(self, orders: tuple[Axes, ...], *, more: bool = False) -> Measured:
-        found = self._first_that_runs(orders, MORE_SIZES if more else BATCH_SIZES)
+        found = self._found(orders, more=more)
         if self._given is not None:
             note = "; ".join((*filter(None, [found.note]), *self._given.notes))
             return replace(found, data=self._given.describe, note=note)
@@ -236,12 +192,26 @@ class _Both:
                 return replace(again, limited=found.limited, note=_POSITIVE)
         return found
 
-    def _first_that_runs(self, orders: tuple[Axes, ...], sizes: tuple[int, ...]) -> Measured:
+    def _found(self, orders: tuple[Axes, ...], *, more: bool) -> Measured:
+        """Sparingly, where runs are dear and that is enough to show that outputs agree."""
+        if not self._loaded.is_small and not any(each.coarse for each in self._precisions):
+            sizes = MORE_SIZES if more else FEW_SIZES
+            found = self._first_that_runs(orders, sizes, self._run_sparingly)
+            if found.agree and not any(each.difference.both_non_finite for each in found.outputs):
+                return found
+        return self._first_that_runs(orders, MORE_SIZES if more else BATCH_SIZES, self._run)
+
+    def _first_that_runs(
+        self,
+        orders: tuple[Axes, ...],
+        sizes: tuple[int, ...],
+        run: Callable[[tuple[Axes, ...], Plan], Measured],
+    ) -> Measured:
         """On the likeliest inputs first; then on what a model may insist on without saying so."""
         failure: RunError | None = None
         for plan in self._plans(sizes):
             try:
-                found = self._run(orders, plan)
+                found = run(orders, plan)
             except HostGoneError as error:
                 raise failure or error from None
             except RunError as error:
@@ -262,31 +232,77 @@ class _Both:
             return self._given.batches(orders, most=plan.most)
         return make_batches(self._inputs, orders, self._models, seed=self._request.seed, plan=plan)
 
+    def _run_sparingly(self, orders: tuple[Axes, ...], plan: Plan) -> Measured:
+        """Both as they are written, and a part of the floor.
+
+        Each further run can only widen the floor: what agrees within a part of it agrees within
+        the whole. Of one function by its bits nothing has to be shown but that it runs.
+        """
+        self._progress("running both models on the same inputs")
+        batches = self._batches(orders, plan)
+        lefts, rights = self._results(self._loaded.plain, batches)
+        moved = [
+            {name: [np.zeros(each[name].shape) for each in results] for name in results[0]}
+            for results in (lefts, rights)
+        ]
+        found = self._measured(orders, plan, batches, (lefts, rights), (moved[0], moved[1]))
+        if self._same():
+            return found
+        self._progress("measuring the rounding floor")
+        for draw, draws in enumerate(_SPARING):
+            for side, results in enumerate((lefts, rights)):
+                feeds = [(each.left, each.right)[side] for each in batches[:1]]
+                more = measure(
+                    self._loaded.plain[side],
+                    (),
+                    feeds,
+                    results[:1],
+                    seed=self._request.seed + draw,
+                    draws=draws,
+                )
+                for name, deviations in more.items():
+                    np.maximum(moved[side][name][0], deviations[0], out=moved[side][name][0])
+            found = self._measured(orders, plan, batches, (lefts, rights), (moved[0], moved[1]))
+            if found.agree or _far(found):
+                break
+        return found
+
     def _run(self, orders: tuple[Axes, ...], plan: Plan) -> Measured:
         self._progress("running both models on the same inputs")
         batches = self._batches(orders, plan)
-        lefts, rights = self._results(batches)
+        lefts, rights = self._results(self._runners, batches)
         self._progress("measuring the rounding floor")
         left_moved = self._deviations(0, batches, lefts)
         right_moved = self._deviations(1, batches, rights)
         if (
-            self._runners != self._plain
+            not self._unoptimised
             and not self._coarser.grain.coarse
             and (_far_from_itself(lefts, left_moved) or _far_from_itself(rights, right_moved))
         ):
             # Its optimiser takes a training BatchNorm whose statistics nobody reads for another
             # operator (1.31; https://github.com/microsoft/onnxruntime/issues/26584).
-            self._runners = self._plain
+            self._unoptimised = True
             again = self._run(orders, plan)
             settled = not _far_from_itself(again.left_results, again.left_deviations)
             return replace(again, optimised=False, note=_UNOPTIMISED if settled else "")
+        return self._measured(orders, plan, batches, (lefts, rights), (left_moved, right_moved))
+
+    def _measured(
+        self,
+        orders: tuple[Axes, ...],
+        plan: Plan,
+        batches: tuple[Batch, ...],
+        results: tuple[Results, Results],
+        moved: tuple[Deviations, Deviations],
+    ) -> Measured:
+        """How far the results of both lie apart, and how far they may."""
         moved_axes = any(each != tuple(sorted(each)) for each in orders)
         paired = tuple(
             hold(
                 each,
-                [r[each.left.name] for r in lefts],
-                [r[each.right.name] for r in rights],
-                (left_moved[each.left.name], right_moved[each.right.name]),
+                [r[each.left.name] for r in results[0]],
+                [r[each.right.name] for r in results[1]],
+                (moved[0][each.left.name], moved[1][each.right.name]),
                 asked=self._asked,
                 any_order=moved_axes,
                 grain=self._coarser.grain,
@@ -298,17 +314,19 @@ class _Both:
             orders=orders,
             batches=batches,
             plan=plan,
-            left_results=lefts,
-            right_results=rights,
-            left_deviations=left_moved,
-            right_deviations=right_moved,
+            left_results=results[0],
+            right_results=results[1],
+            left_deviations=moved[0],
+            right_deviations=moved[1],
             precisions=self._precisions,
             coarser=self._coarser,
         )
 
-    def _results(self, batches: Sequence[Batch]) -> tuple[Results, Results]:
-        lefts = [self._runners[0].run(each.left) for each in batches]
-        rights = [self._runners[1].run(each.right) for each in batches]
+    def _results(
+        self, runners: tuple[InParts, InParts], batches: Sequence[Batch]
+    ) -> tuple[Results, Results]:
+        lefts = [runners[0].run(each.left) for each in batches]
+        rights = [runners[1].run(each.right) for each in batches]
         return lefts, rights
 
     def _deviations(self, side: int, batches: Sequence[Batch], results: Results) -> Deviations:
@@ -316,7 +334,7 @@ class _Both:
         source, name = self._sources[side]
 
         def others() -> Iterator[InParts]:
-            yield self._plain[side]
+            yield self._loaded.plain[side]
             model, seed = self._models[side], self._request.seed
             for instead in perturbed(model, precision, seed=seed):
                 yield self._host.load(source, name=name, optimise=False, instead=instead)
@@ -335,13 +353,12 @@ class _Both:
         )
 
 
-def _ratio(output: PairedOutput, lefts: dict[str, Array], rights: dict[str, Array]) -> float:
-    """How far an output of one batch lies apart, as a multiple of what is allowed."""
-    left, right = lefts[output.left], turned(rights[output.right], output.permutation)
-    if left.shape != right.shape or not left.size:
-        return float("inf")
-    apart = float(distances(left, right).max())
-    return apart / output.tolerance if output.tolerance else apart
+def _far(found: Measured) -> bool:
+    """Whether outputs lie further apart than a few more draws could account for."""
+    pairs = zip(found.left_results, found.right_results, strict=True)
+    return any(
+        ratio(each, left, right) > _HOPELESS for left, right in pairs for each in found.outputs
+    )
 
 
 def _limits(found: Measured, failure: RunError) -> str:

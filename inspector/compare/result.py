@@ -9,7 +9,7 @@ from inspector.compare.causes import Differences
 from inspector.compare.diagnose import Diagnosis
 from inspector.compare.explain import Explanation, unproved
 from inspector.compare.feeds import BATCH_SIZES
-from inspector.compare.outputs import Measured
+from inspector.compare.measured import Measured
 from inspector.compare.pair import Pair, shown_dims
 from inspector.compare.verdict import Judgement
 from inspector.facts.comparison import Comparison, PairedInput, Verdict

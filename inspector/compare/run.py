@@ -29,6 +29,8 @@ CPU = "CPUExecutionProvider"
 
 _FORMAT = "session.load_model_format"
 
+_SPINNING = "session.intra_op.allow_spinning"
+
 _ALLOCATION = re.compile(
     r"Failed to allocate memory(?: for requested buffer of size (\d+))?|bad_alloc"
 )
@@ -140,6 +142,8 @@ class Runner(InParts):
         _check(providers, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
+        # Threads that wait in a loop take the time of the process that asks, which works meanwhile.
+        options.add_session_config_entry(_SPINNING, "0")
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = (
             levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL

@@ -29,6 +29,9 @@ root, a division and two products, each rounded."""
 
 _SHOWN = 4
 
+_PIECE = 2**16
+"""Elements that are held together at a time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
@@ -62,7 +65,7 @@ def judged_by_run(candidates: Sequence[Candidate], found: Correspondence) -> Jud
         if not within or left.operators == right.operators:
             continue
         one, other = effective(left, found.left), effective(right, found.right)
-        if one is None or other is None or (one.weights is None) != (other.weights is None):
+        if one is None or other is None or (one.kernel is None) != (other.kernel is None):
             continue
         with np.errstate(invalid="ignore", over="ignore"):
             differs = _compared(one, other)
@@ -105,13 +108,10 @@ def _candidates_in(left: Run, right: Run, by_node: dict[str, list[Candidate]]) -
 def _compared(one: Effective, other: Effective) -> Array | None:
     """Which channels of two runs differ; None where their numbers cannot be held together."""
     unit = _ULPS * float(np.finfo(np.float32).eps)
-    if one.weights is not None and other.weights is not None:
-        if one.weights.shape != other.weights.shape:
+    if one.kernel is not None and other.kernel is not None:
+        if one.kernel.shape != other.kernel.shape:
             return None
-        size = np.maximum(np.abs(one.weights), np.abs(other.weights))
-        # Written so that NaN differs.
-        near = np.abs(one.weights - other.weights) <= unit * size
-        first: Array = ~near.all(axis=1)
+        first = _rows_apart(one, other, unit)
     else:
         try:
             slopes = np.broadcast_arrays(one.slope, other.slope)
@@ -124,6 +124,24 @@ def _compared(one: Effective, other: Effective) -> Array | None:
         return None
     apart = np.abs(offsets[0] - offsets[1])
     return np.asarray(offsets[4] | ~(apart <= unit * np.maximum(offsets[2], offsets[3])))
+
+
+def _rows_apart(one: Effective, other: Effective, unit: float) -> Array:
+    """For which outputs the weights of two runs differ by more than `unit` of a weight's size."""
+    assert one.kernel is not None  # asked of weighted runs alone
+    length, size = one.kernel.shape
+    found = np.zeros(length, dtype=bool)
+    # In pieces that fit a processor's cache.
+    rows = max(1, _PIECE // max(1, size))
+    for at in range(0, length, rows):
+        a, b = one.rows(at, at + rows), other.rows(at, at + rows)
+        with np.errstate(invalid="ignore", over="ignore"):
+            most = np.maximum(np.abs(a), np.abs(b))
+            most *= unit
+            a -= b
+            # Written so that NaN differs.
+            found[at : at + rows] = ~(np.abs(a, out=a) <= most).all(axis=1)
+    return found
 
 
 def _is_plainly_missing(
@@ -198,16 +216,17 @@ def _patches(
     right: Run, one: Effective, other: Effective, found: Correspondence
 ) -> tuple[Patch, ...]:
     """Weights for the right anchor with which its run computes what the left one does."""
-    if right.anchor is None or one.weights is None or not is_weighted(right.anchor):
+    weights = one.weights
+    if right.anchor is None or weights is None or not is_weighted(right.anchor):
         return ()
     roles = {each.role: each for each in right.anchor.stored}
     affine = right.affine
     if (affine.slope == 0).any():
         return ()
     load = found.right.model.weights
-    slope = np.broadcast_to(affine.slope, len(one.weights))
+    slope = np.broadcast_to(affine.slope, len(weights))
     like = normal(roles["kernel"], load)
-    kernel = from_output(right.anchor, one.weights / slope[:, None], like).astype(like.dtype)
+    kernel = from_output(right.anchor, weights / slope[:, None], like).astype(like.dtype)
     stored = roles["kernel"]
     patches: list[Patch] = [
         SetInput(node=stored.node, position=stored.position, values=as_stored(kernel, stored))
@@ -215,7 +234,7 @@ def _patches(
     offset = ((one.offset - affine.intercept) / affine.slope).astype(like.dtype)
     if "bias" in roles:
         bias = roles["bias"]
-        shaped = np.broadcast_to(offset, (len(one.weights),)).reshape(
+        shaped = np.broadcast_to(offset, (len(weights),)).reshape(
             bias.dims if bias.dims is not None else bias.tensor.dims
         )
         patches.append(SetInput(node=bias.node, position=bias.position, values=shaped))
@@ -244,10 +263,8 @@ def _blamed(
             words = str(own), f"{epsilon:.3g} folded in"
             return "epsilon", words if is_left else (words[1], words[0])
     scaled = np.ones(1)
-    if one.weights is not None and other.weights is not None:
-        unit = _ULPS * float(np.finfo(np.float32).eps)
-        size = np.maximum(np.abs(one.weights), np.abs(other.weights))
-        scaled = (np.abs(one.weights - other.weights) > unit * size).any(axis=1)
+    if one.kernel is not None and other.kernel is not None:
+        scaled = _rows_apart(one, other, _ULPS * float(np.finfo(np.float32).eps))
     if not scaled.any():
         return "offset (bias or mean)", ("folded from the BatchNorm", "")
     return "slope (scale or var) or weights", ("folded from the BatchNorm", "")
@@ -258,14 +275,15 @@ def _epsilon_that_fits(
 ) -> float | None:
     """The epsilon with which the BatchNorm of a run gives the other side's folded weights."""
     norms = [each for each in run.layers if each.op == "BatchNormalization"]
-    if len(norms) != 1 or kept.weights is None or folded.weights is None:
+    kept_weights, folded_weights = kept.weights, folded.weights
+    if len(norms) != 1 or kept_weights is None or folded_weights is None:
         return None
     roles = {each.role: each for each in norms[0].stored}
     var = network.model.weights.load(roles["var"].tensor).astype(np.float64).ravel()
     own = np.float64(np.float32(norms[0].node_fact.float_attribute("epsilon", 1e-5)))
-    strongest = np.abs(kept.weights).argmax(axis=1)
+    strongest = np.abs(kept_weights).argmax(axis=1)
     rows = np.arange(len(strongest))
-    a, b = kept.weights[rows, strongest], folded.weights[rows, strongest]
+    a, b = kept_weights[rows, strongest], folded_weights[rows, strongest]
     with np.errstate(divide="ignore", invalid="ignore"):
         fitted = (var + own) * (a / b) ** 2 - var
     alive = np.isfinite(fitted) & (a != 0)
@@ -278,7 +296,7 @@ def _epsilon_that_fits(
     if epsilon <= 0 or abs(epsilon - own) <= max(1e-3 * own, noise):
         return None
     ratio = np.sqrt((var + own) / (var + epsilon))
-    wanted = kept.weights * ratio[:, None]
+    wanted = kept_weights * ratio[:, None]
     size = np.abs(wanted).max(axis=1)
-    apart = np.abs(wanted - folded.weights).max(axis=1)
+    apart = np.abs(wanted - folded_weights).max(axis=1)
     return epsilon if (apart <= 1e-4 * size).all() else None

@@ -9,7 +9,7 @@ import numpy as np
 
 from inspector.compare.causes import Differences
 from inspector.compare.floor import FLOORS
-from inspector.compare.outputs import Measured
+from inspector.compare.measured import Measured
 from inspector.compare.precision import Coarser
 from inspector.compare.run import Array
 from inspector.facts.comparison import PairedOutput, Verdict

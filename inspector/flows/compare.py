@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from inspector.compare.correspondence import Correspondence
     from inspector.compare.diagnose import Diagnosis
     from inspector.compare.host import Host
-    from inspector.compare.outputs import Measured
+    from inspector.compare.layout import Layouts
+    from inspector.compare.measured import Measured
     from inspector.compare.pair import Pair
     from inspector.compare.verdict import Judgement
     from inspector.facts.comparison import Comparison
@@ -130,19 +131,16 @@ class _Judging:
 
     def judged(self) -> tuple[Comparison, Diagnosis]:
         """Pair, compare the graphs, run both, decide, and say why."""
-        from inspector.compare.align import align
-        from inspector.compare.causes import find_differences
-        from inspector.compare.correspondence import Correspondence
+        from concurrent.futures import ThreadPoolExecutor
+
         from inspector.compare.digest import same_function
         from inspector.compare.judged import asked_tolerance
         from inspector.compare.layout import find_layouts
         from inspector.compare.loaded import load_both
-        from inspector.compare.outputs import run_both
+        from inspector.compare.outputs import GraphsSay, run_both
         from inspector.compare.pair import left_out, pair_inputs, pair_outputs
         from inspector.compare.precision import precision_causes
         from inspector.compare.result import decided
-        from inspector.compare.rewire import rewired
-        from inspector.compare.structure import build_both
         from inspector.compare.verdict import capped, judge
 
         sides, request = self._sides, self._request
@@ -160,28 +158,32 @@ class _Judging:
         outputs = pair_outputs(*models, layouts, request.pairs)
         unpaired = left_out(*models, outputs)
         self._progress("comparing the graphs")
-        networks = build_both(views, layouts, inputs, outputs)
-        fed = {each.left.name: each.right.name for each in inputs}
-        alignment = rewired(align(*networks), *networks, fed)
-        found = Correspondence(*networks, alignment, fed)
-        differences = find_differences(found, inputs=inputs, outputs=outputs)
-        self.differences = differences
-        same = same_function(models, inputs, outputs)
-        measured = run_both(
-            models,
-            inputs,
-            outputs,
-            loaded=loaded,
-            host=self._host,
-            request=request,
-            doubt=bool(differences.candidates),
-            progress=self._progress,
-        )
+        # The models run in another process meanwhile.
+        with ThreadPoolExecutor(max_workers=1) as aside:
+            same = aside.submit(same_function, models, inputs, outputs)
+            graphs = aside.submit(self._graphs, layouts, inputs, outputs)
+            try:
+                measured = run_both(
+                    models,
+                    inputs,
+                    outputs,
+                    loaded=loaded,
+                    host=self._host,
+                    request=request,
+                    graphs=GraphsSay(
+                        same=same.result, differ=lambda: bool(graphs.result()[1].candidates)
+                    ),
+                    progress=self._progress,
+                )
+            finally:
+                # Said of what does not run, too.
+                found, differences = graphs.result()
+                self.differences = differences
         del loaded  # four sessions, which nothing that follows runs
         judgement = judge(
             measured,
             differences,
-            same_digest=same,
+            same_digest=same.result(),
             asked=asked is not None,
             coarser=measured.coarser,
         )
@@ -194,6 +196,30 @@ class _Judging:
         )
         notes = (*comparison.information, *unpaired, *_stand_ins(sides))
         return replace(comparison, information=notes), diagnosis
+
+    def _graphs(
+        self,
+        layouts: tuple[Layouts, Layouts],
+        inputs: Sequence[Pair],
+        outputs: Sequence[Pair],
+    ) -> tuple[Correspondence, Differences]:
+        """Which layers correspond, and what differs between them."""
+        from inspector.compare.align import align
+        from inspector.compare.causes import find_differences
+        from inspector.compare.contents import let_go
+        from inspector.compare.correspondence import Correspondence
+        from inspector.compare.rewire import rewired
+        from inspector.compare.structure import build_both
+
+        views = self._sides[0].view, self._sides[1].view
+        networks = build_both(views, layouts, inputs, outputs)
+        fed = {each.left.name: each.right.name for each in inputs}
+        alignment = rewired(align(*networks), *networks, fed)
+        found = Correspondence(*networks, alignment, fed)
+        differences = find_differences(found, inputs=inputs, outputs=outputs)
+        for each in self._sides:
+            let_go(each.view.weights)
+        return found, differences
 
     def _diagnosed(
         self,

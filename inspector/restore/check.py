@@ -11,8 +11,9 @@ import numpy as np
 from inspector.compare.host import Host
 from inspector.compare.layout import find_layouts
 from inspector.compare.loaded import load_both
+from inspector.compare.measured import Measured
 from inspector.compare.order import in_order
-from inspector.compare.outputs import Measured, run_both
+from inspector.compare.outputs import GraphsSay, run_both
 from inspector.compare.pair import pair_inputs, pair_outputs
 from inspector.errors import ExportDisagreesError, UndecidedError
 from inspector.facts.batchnorm import BatchNorm, Form
@@ -144,7 +145,7 @@ def _measured(
             loaded=load_both(models, (runnable(models[0]), runnable(models[1])), host),
             host=host,
             request=Request(seed=SEED),
-            doubt=False,
+            graphs=GraphsSay(),
             progress=progress,
         )
 

@@ -8,7 +8,7 @@ from inspector.compare.candidate import Candidate
 from inspector.compare.causes import Differences
 from inspector.compare.explain import MOST_PROOFS, Trial, explain, without_effect
 from inspector.compare.feeds import Plan
-from inspector.compare.outputs import Measured
+from inspector.compare.measured import Measured
 from inspector.compare.verdict import judge
 from inspector.errors import RunError
 from inspector.facts.comparison import (

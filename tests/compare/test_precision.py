@@ -21,7 +21,7 @@ from inspector.compare.floor import (
     measure,
     neighbours,
 )
-from inspector.compare.outputs import Measured
+from inspector.compare.measured import Measured
 from inspector.compare.precision import (
     Coarser,
     Precision,
