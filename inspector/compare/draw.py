@@ -103,7 +103,8 @@ class Drawer:
         Parameters
         ----------
         kind
-            How floats are distributed: ``normal``, ``uniform``, ``flat`` or ``wide``.
+            How floats are distributed: ``normal``, ``uniform``, ``flat`` or ``wide``; or larger
+            than networks expect: ``far``, ``farther``, or as ``bytes`` of an image.
         tame
             How integers and words are held back, see `TAME`; 0 for not at all.
         longest
@@ -229,6 +230,12 @@ def _distributed(dims: tuple[int, ...], rng: np.random.Generator, kind: str) -> 
             return rng.random(dims)
         case "wide":
             return 3.0 * rng.standard_normal(dims)
+        case "far":
+            return 10.0 * rng.standard_normal(dims)
+        case "farther":
+            return 100.0 * rng.standard_normal(dims)
+        case "bytes":
+            return rng.integers(0, 256, dims).astype(np.float64)
         case "flat":
             # Each row nearly one number, as a dark or a bright image is.
             rows = rng.standard_normal((*dims[:1], *(1 for _ in dims[1:])))

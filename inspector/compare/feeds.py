@@ -42,6 +42,11 @@ ENOUGH = 2**22
 MOST_ROWS = 64
 """Rows of a batch that is a multiple of two fixed batch sizes, at most."""
 
+FAR_SIZES = (32, 32, 32)
+"""Where outputs agree and the graphs do not: bounds that ordinary inputs do not reach."""
+
+_FAR_KINDS = ("far", "bytes", "farther")
+
 _KINDS = ("normal", "normal", "uniform", "flat", "wide", "normal", "flat", "uniform")
 
 
@@ -50,8 +55,8 @@ class Plan:
     """What is fed: rows of each batch and lengths where the models leave them open.
 
     `samples` are rows in all, in place of `sizes`; `most` bounds those of a batch. `positive` draws
-    all numbers from [0, 1), for models that take a logarithm of them. `tame` holds integers back,
-    see `inspector.compare.draw.TAME`.
+    all numbers from [0, 1), for models that take a logarithm of them; `far` draws them larger than
+    networks expect. `tame` holds integers back, see `inspector.compare.draw.TAME`.
     """
 
     sizes: tuple[int, ...] = BATCH_SIZES
@@ -59,6 +64,7 @@ class Plan:
     most: int = MOST_AT_ONCE
     free: int = FREE_LENGTHS[0]
     positive: bool = False
+    far: bool = False
     tame: int = 0
 
     def wanted(self) -> Iterator[int]:
@@ -171,9 +177,10 @@ def _batch(
     seed: int,
     plan: Plan,
 ) -> Batch:
-    rng = np.random.default_rng([seed, at])
+    rng = np.random.default_rng([seed, at, *([1] if plan.far else [])])
     lengths = Lengths(pairs, orders, size, plan.free)
-    kind = "uniform" if plan.positive else _KINDS[at % len(_KINDS)]
+    kinds = _FAR_KINDS if plan.far else _KINDS
+    kind = "uniform" if plan.positive else kinds[at % len(kinds)]
     dims = [lengths.of(pair, order) for pair, order in zip(pairs, orders, strict=True)]
     left: dict[str, Array] = {}
     right: dict[str, Array] = {}
