@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -62,6 +63,23 @@ def check_settings(rules: Sequence[Rule], settings: CheckSettings) -> None:
                 )
 
 
+def named(rules: Sequence[Rule], word: str) -> Rule:
+    """The rule of a code or a name.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        There is none; the message suggests what may have been meant.
+    """
+    for rule in rules:
+        if word.upper() == rule.info.code or word.lower() == rule.info.name:
+            return rule
+    codes, names = [rule.info.code for rule in rules], [rule.info.name for rule in rules]
+    known = codes if word[:2].upper() == "BN" else names
+    near = _like(word.upper() if known is codes else word.lower(), known)
+    raise UsageError(f"there is no rule {word!r}", hint=near)
+
+
 def thresholds(rule: Rule, settings: CheckSettings) -> Thresholds:
     """A rule's numbers: the user's, or else the defaults."""
     defaults = {each.name: each.default for each in rule.info.thresholds}
@@ -87,7 +105,13 @@ def reason_to_ignore(finding: Finding, path: str, ignores: Iterable[Ignore]) -> 
 
 
 def _is_file(path: str, pattern: str) -> bool:
-    """Whether a pattern is of the whole path, or of its end from a folder on."""
+    """Whether a pattern is of the whole path, or of its end from a folder on.
+
+    One that begins at the root is of the path from there, be it given so or not.
+    """
+    if os.path.isabs(pattern):
+        places = {os.path.abspath(path), os.path.realpath(path)}
+        return any(fnmatchcase(each.replace("\\", "/"), pattern) for each in places)
     path = path.replace("\\", "/")
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")
 

@@ -22,3 +22,9 @@ def in_channels(channels: Sequence[int], of: int) -> str:
 def number(value: float) -> str:
     """A number as messages show it."""
     return f"{value:.4g}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: ``mean``, ``mean and var``, ``scale, B and var``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

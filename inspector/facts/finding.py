@@ -147,19 +147,20 @@ class Check:
     """Some files, checked.
 
     `rules` are those that ran, whether they found anything or not, in the order of their codes;
-    `fail_on` is the least severity that makes the check fail.
+    `fail_on` is the least severity that makes the check fail, None where nothing does.
     """
 
     files: tuple[CheckedFile, ...]
     rules: tuple[RuleInfo, ...]
-    fail_on: Severity = Severity.WARNING
+    fail_on: Severity | None = Severity.WARNING
     version: str = ""
 
     @property
     def failed(self) -> bool:
         """Whether a finding is as severe as was asked for."""
-        return any(
-            each.severity.rank >= self.fail_on.rank for file in self.files for each in file.findings
+        least = self.fail_on
+        return least is not None and any(
+            each.severity.rank >= least.rank for file in self.files for each in file.findings
         )
 
     @property
@@ -181,7 +182,7 @@ class Ignore:
         Codes or the beginnings of codes; all rules where there are none.
     files, layers
         Patterns as in a shell (``*``, ``?``, ``[…]``) of paths and of layers' names; any where
-        empty.
+        empty. A pattern of paths fits from any folder on, unless it begins at the root.
     reason
         Why, in the user's words.
     """
@@ -207,7 +208,7 @@ class CheckSettings:
     ignores
         Findings that are not to be told.
     fail_on
-        The least severity that makes the check fail.
+        The least severity that makes the check fail; None where nothing does.
     """
 
     select: tuple[str, ...] = ("BN",)
@@ -215,4 +216,4 @@ class CheckSettings:
     severities: Mapping[str, Severity] = field(default_factory=dict)
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ignores: tuple[Ignore, ...] = ()
-    fail_on: Severity = Severity.WARNING
+    fail_on: Severity | None = Severity.WARNING
