@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from inspector.export import export_keras, export_torch
     from inspector.facts.comparison import Comparison, Verdict
     from inspector.facts.export import Export
+    from inspector.facts.finding import Check, CheckSettings
     from inspector.facts.inspection import Inspection
     from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.summary import Summary
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
         summarise_file,
         summary_table,
     )
+    from inspector.flows.check import check_files
     from inspector.pipelines import export_compare, restore_file
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Check",
+    "CheckSettings",
     "Comparison",
     "Explanation",
     "Export",
@@ -39,6 +43,7 @@ __all__ = [
     "Table",
     "Verdict",
     "__version__",
+    "check_files",
     "compare_files",
     "explain_total",
     "export_compare",
@@ -52,6 +57,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "Check": "inspector.facts.finding",
+    "CheckSettings": "inspector.facts.finding",
     "Comparison": "inspector.facts.comparison",
     "Explanation": "inspector.facts.reconciliation",
     "Export": "inspector.facts.export",
@@ -61,6 +68,7 @@ _HOME = {
     "Summary": "inspector.facts.summary",
     "Table": "inspector.facts.table",
     "Verdict": "inspector.facts.comparison",
+    "check_files": "inspector.flows.check",
     "compare_files": "inspector.flows",
     "explain_total": "inspector.flows",
     "export_compare": "inspector.pipelines",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inspector.cli.check import add_check
 from inspector.cli.compare import add_compare
 from inspector.cli.exports import add_exports
 from inspector.cli.group import DefaultGroup
@@ -141,6 +142,7 @@ def reconcile(
 
 
 add_compare(app)
+add_check(app)
 
 
 def _count(text: str) -> int:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TextIO
 
 from inspector.errors import UsageError
@@ -146,3 +146,34 @@ def progress() -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True, no_color=not wants_color(sys.stderr))
     with console.status("starting", spinner="dots") as status:
         yield lambda stage: status.update(f"{printable(stage)} …")
+
+
+@contextmanager
+def counted_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many of several are done, on a terminal alone."""
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda done, of: None
+        return
+    with ExitStack() as shown:
+        showing: list[Callable[[int, int], None]] = []
+
+        def show(done: int, of: int) -> None:
+            if of < 2:  # a bar of one step tells nothing
+                return
+            if not showing:
+                showing.append(shown.enter_context(_bar(doing)))
+            showing[0](done, of)
+
+        yield show
+
+
+@contextmanager
+def _bar(doing: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True, no_color=not wants_color(sys.stderr))
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -1,9 +1,10 @@
-"""Exit codes of verdicts."""
+"""Exit codes of verdicts and checks."""
 
 from __future__ import annotations
 
 from inspector.errors import ExitCode
 from inspector.facts.comparison import Verdict
+from inspector.facts.finding import Check
 
 
 def exit_code(verdict: Verdict, *, strict: bool) -> ExitCode:
@@ -17,3 +18,13 @@ def exit_code(verdict: Verdict, *, strict: bool) -> ExitCode:
             return ExitCode.FINDINGS
         case Verdict.UNDECIDED:
             return ExitCode.UNDECIDED
+
+
+def check_exit_code(check: Check) -> ExitCode:
+    """What a check means: what was found goes before what could not be looked at.
+
+    Neither lets a gate pass, whatever it makes of the two codes.
+    """
+    if check.failed:
+        return ExitCode.FINDINGS
+    return ExitCode.UNREADABLE if check.unreadable else ExitCode.OK

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from inspector.errors import UnreadableError, UsageError
 from inspector.flows.compare import compare_files
 from inspector.flows.opened import opened
+from inspector.flows.remarks import remarks
 
 if TYPE_CHECKING:
     from inspector.facts.batchnorm import Norms
@@ -77,7 +78,7 @@ def inspect_file(
         ),
         count=count_parameters(model, norms, manifest),
         manifest=manifest,
-        notes=(*notes, *_remarks(model)),
+        notes=(*notes, *remarks(model)),
         affines=tuple(
             InspectedAffine(affine=each, values=measure_affine(each, model))
             for each in norms.affines
@@ -133,7 +134,7 @@ def _summed(path: Path, external_dirs: Sequence[Path]) -> tuple[Model, Norms, Su
     norms = find_batchnorms(model)
     manifest, notes = _manifest(model)
     count = count_parameters(model, norms, manifest)
-    notes = (*notes, *_remarks(model))
+    notes = (*notes, *remarks(model))
     summary = summarise(with_inferred_shapes(model), norms, count, manifest, notes=notes)
     return model, norms, summary
 
@@ -236,28 +237,3 @@ def _manifest(model: Model) -> tuple[Manifest | None, tuple[str, ...]]:
         return Manifest.from_json(text), ()
     except UnreadableError as error:
         return None, (str(error),)
-
-
-def _remarks(model: Model) -> tuple[str, ...]:
-    """What a reader of the report has to know about the file itself."""
-    from inspector.recognise.operators import BLOCKED, is_blocked
-
-    found = list(model.notes)
-    if model.missing_data:
-        from inspector.read.external import listed_missing
-
-        found.append(
-            "values are unknown where data files are missing: "
-            f"{listed_missing(model.missing_data)}; put them beside the model, or name their "
-            "folder with --external-dir"
-        )
-    if not model.graph.nodes:
-        found.append("the graph has no nodes")
-    if any(is_blocked(node) for node in model.graph.nodes):
-        found.append(
-            "ONNX Runtime has optimised this file for one kind of processor "
-            f"({BLOCKED}): BatchNorms that it folded into such operators leave no trace"
-        )
-    if not model.opsets:
-        found.append("the file names no operator set: read as opset 1")
-    return tuple(found)

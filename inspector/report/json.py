@@ -28,6 +28,11 @@ VERSION = 1
 def to_json(fact: Fact) -> str:
     """One JSON object with `schema` and `version`, and a newline behind it."""
     schema, body = _body(fact)
+    return to_object(schema, body)
+
+
+def to_object(schema: str, body: dict[str, Any]) -> str:
+    """A body with its schema and version in front."""
     whole = {"schema": f"bninspect.{schema}", "version": VERSION, **body}
     return _laid_out(whole) + "\n"
 
@@ -49,6 +54,12 @@ def _body(fact: Fact) -> tuple[str, dict[str, Any]]:
 
     if isinstance(fact, Comparison):
         return "comparison", _comparison(fact)
+    from inspector.facts.finding import Check
+
+    if isinstance(fact, Check):
+        from inspector.report.json_check import check_body
+
+        return "check", check_body(fact)
     from inspector.facts.export import ExportComparison
 
     if isinstance(fact, ExportComparison):

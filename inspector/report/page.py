@@ -87,6 +87,15 @@ class Page:
             first = (" " * indent + label.ljust(width), style)
             self._wrapped(first, " " * (indent + width), spans)
 
+    def entry(self, lead: Sequence[Span], *spans: Span) -> None:
+        """What `lead` stands in front of, in ASCII, wrapped under itself."""
+        self._wrapped(self._painted(lead), " " * len(_plain(lead)), spans)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines written so far."""
+        return tuple(self._lines)
+
     def text(self) -> str:
         """Everything written so far."""
         return "\n".join([*self._lines, ""])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from inspector.facts.comparison import Comparison
     from inspector.facts.export import Export, ExportComparison
+    from inspector.facts.finding import Check
     from inspector.facts.inspection import Inspection
     from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.restored import Restored
@@ -14,11 +16,18 @@ if TYPE_CHECKING:
 
 Fact: TypeAlias = (
     "Inspection | Comparison | Export | Table | Reconciliation | Explanation | ExportComparison "
-    "| Restored"
+    "| Restored | Check"
 )
 
-FORMATS = ("text", "json", "csv", "markdown")
-"""The last two are for tables alone."""
+FORMATS = ("text", "json", "csv", "markdown", "sarif", "junit", "github")
+"""Of these, csv is for tables alone, markdown for them and checks, the last three for checks."""
+
+_CHECKS = {
+    "sarif": ("inspector.report.sarif", "to_sarif"),
+    "junit": ("inspector.report.junit", "to_junit"),
+    "github": ("inspector.report.github", "to_github"),
+    "markdown": ("inspector.report.markdown_check", "to_markdown"),
+}
 
 
 def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> str:
@@ -37,6 +46,12 @@ def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> 
         return to_json(fact)
     if format == "text":
         return _to_text(fact, width, color)
+    from inspector.facts.finding import Check
+
+    if isinstance(fact, Check) and format in _CHECKS:
+        module, name = _CHECKS[format]
+        written: str = getattr(import_module(module), name)(fact)
+        return written
     from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.table import Table
 
@@ -84,6 +99,13 @@ def _to_text(fact: Fact, width: int, color: bool) -> str:
         from inspector.report.text_comparison import write_comparison
 
         write_comparison(fact, page)
+        return page.text()
+    from inspector.facts.finding import Check
+
+    if isinstance(fact, Check):
+        from inspector.report.text_check import write_check
+
+        write_check(fact, page)
         return page.text()
     from inspector.facts.export import Export
 
