@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from inspector.errors import ExitCode
-from inspector.facts.comparison import Verdict
-from inspector.facts.finding import Check
+
+if TYPE_CHECKING:
+    from inspector.facts.comparison import Verdict
+    from inspector.facts.finding import Check
 
 
 def exit_code(verdict: Verdict, *, strict: bool) -> ExitCode:
     """What a verdict means to whoever called the process."""
+    from inspector.facts.comparison import Verdict
+
     match verdict:
         case Verdict.IDENTICAL | Verdict.EQUIVALENT:
             return ExitCode.OK

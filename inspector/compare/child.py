@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inspector.compare.evaluated import Evaluated
 from inspector.compare.frames import Arrays, FrameError, Header, receive, send
 from inspector.compare.run import Fed, InParts, Runner, prepare
 from inspector.errors import UndecidedError, UsageError
@@ -76,6 +75,8 @@ def _answer(
 ) -> tuple[Header, Arrays]:
     match header["do"]:
         case "load" if header["evaluated"]:
+            from inspector.compare.evaluated import Evaluated  # onnx, which is seldom needed
+
             source = Runnable(data=data, folder=header["folder"])
             runners[header["id"]] = Evaluated(source, name=header["name"])
             return {}, {}

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -19,6 +14,7 @@ from typing import IO
 
 from inspector.compare.frames import Arrays, Header, receive, send
 from inspector.compare.run import CPU, Array, Feeds, InParts
+from inspector.compare.started import Started
 from inspector.errors import InspectorError, RunError, UsageError, escaped
 from inspector.facts.patch import Runnable
 from inspector.facts.request import TIMEOUT
@@ -46,6 +42,8 @@ class Host:
         enforces it, other systems do not.
     providers
         ONNX Runtime's execution providers, in order of preference.
+    started
+        The process, where it runs already, with its memory limited as it is to be.
 
     A context manager: on leaving, the process is ended, whatever it does.
     """
@@ -56,23 +54,18 @@ class Host:
         timeout: float = TIMEOUT,
         memory: int | None = None,
         providers: Sequence[str] = (CPU,),
+        started: Started | None = None,
     ) -> None:
         self._timeout = timeout
         self._providers = tuple(providers)
         self._ends = time.monotonic() + timeout
-        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in __exit__
+        self._started = started or Started(memory)
+        self._words = self._started.words
         self._loading: deque[HostedRunner] = deque()
         self._dropped: deque[int] = deque()
         self._gone: HostGoneError | None = None
         self._made = 0
-        self._process = subprocess.Popen(  # noqa: S603  # this Python, with our own module
-            [sys.executable, "-P", "-c", _START, str(memory or 0), _path()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._words,
-            # NumPy's own threads have nothing to do there, and take time to start.
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
+        self._process = self._started.process
         assert self._process.stdin is not None  # asked for above
         assert self._process.stdout is not None  # asked for above
         self._to: IO[bytes] = self._process.stdin
@@ -87,13 +80,7 @@ class Host:
 
     def __exit__(self, *error: object) -> None:
         self._watch.cancel()
-        self._process.kill()
-        # What a large model takes is given back meanwhile: nobody has to wait for it.
-        threading.Thread(target=self._process.wait, daemon=True).start()
-        self._from.close()
-        with contextlib.suppress(OSError):  # what it did not take is of no use any more
-            self._to.close()
-        self._words.close()
+        self._started.__exit__(*error)
         self._gone = self._gone or HostGoneError("the comparison is over")
 
     @property
@@ -236,18 +223,3 @@ def _how(code: int) -> str:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:
         return f"signal {-code}"
-
-
-_START = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[2])
-from inspector.compare.child import main
-main(int(sys.argv[1]))
-"""
-
-
-def _path() -> str:
-    """Where this process finds modules, for another one to find the same."""
-    own = str(Path(__file__).parents[2])
-    found = [each for each in sys.path if each]
-    return json.dumps(found if own in found else [*found, own])

@@ -123,8 +123,11 @@ def relate(left: Array, right: Array) -> tuple[Relation, float]:
     # In pieces that fit a processor's cache: kernels are most of what a model holds.
     a, b = np.ravel(left), np.ravel(right)
     for at in range(0, a.size, _PIECE):
-        one, other = (each[at : at + _PIECE].astype(np.float64) for each in (a, b))
-        with np.errstate(invalid="ignore"):
+        one, other = a[at : at + _PIECE], b[at : at + _PIECE]
+        # Their exact distances matter only as long as rounding could be all of them.
+        if rounded or not one.dtype == other.dtype == np.float32:
+            one, other = one.astype(np.float64), other.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
             apart = np.abs(one - other)
         top = float(apart.max())
         if not np.isfinite(top):

@@ -59,8 +59,7 @@ def compare_files(
         One of the files is no readable ONNX model. What cannot be decided is no error but the
         verdict `undecided`.
     """
-    from inspector.compare.host import Host
-    from inspector.compare.judged import asked_tolerance
+    from inspector.compare.started import Started
     from inspector.facts.request import Request
 
     request = Request.of(options)
@@ -68,14 +67,16 @@ def compare_files(
         from inspector.write.save import check_destination
 
         check_destination(os.fspath(request.patch_out))
-    asked_tolerance(request.atol, request.rtol)
-    with Host(
-        timeout=request.timeout, memory=request.max_memory, providers=request.providers
-    ) as host:
-        # The process that runs models starts while they are read.
+    # The process that runs models starts while this one imports what it needs, and reads them.
+    with Started(request.max_memory) as started:
+        from inspector.compare.host import Host
+        from inspector.compare.judged import asked_tolerance
+
+        asked_tolerance(request.atol, request.rtol)
         progress("reading both models")
-        sides = open_side(left, external_dirs), open_side(right, external_dirs)
-        return _compare(sides, request, host, progress)
+        with Host(timeout=request.timeout, providers=request.providers, started=started) as host:
+            sides = open_side(left, external_dirs), open_side(right, external_dirs)
+            return _compare(sides, request, host, progress)
 
 
 def _compare(
