@@ -89,6 +89,17 @@ class Drawer:
         self._dtype, self._other = common_type(left, right)
         self._allowed = allowed
 
+    @property
+    def has_signs(self) -> bool:
+        """Whether it draws numbers of either sign alike."""
+        return self._dtype.kind == "f" and not self._is_bound
+
+    @property
+    def _is_bound(self) -> bool:
+        """Whether something in the graphs tells a range of its numbers."""
+        allowed = self._allowed
+        return allowed.real is not None or allowed.high is not None or allowed.is_length
+
     def draw(
         self,
         dims: Sequence[int],

@@ -49,6 +49,10 @@ _FAR_KINDS = ("far", "bytes", "farther")
 
 _KINDS = ("normal", "normal", "uniform", "flat", "wide", "normal", "flat", "uniform")
 
+_NEGATED = {5: 1, 6: 3}
+"""Batches that are an earlier one with all signs turned: what asks for the sign of a sum is
+answered both ways, whatever the seed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -177,7 +181,6 @@ def _batch(
     seed: int,
     plan: Plan,
 ) -> Batch:
-    rng = np.random.default_rng([seed, at, *([1] if plan.far else [])])
     lengths = Lengths(pairs, orders, size, plan.free)
     kinds = _FAR_KINDS if plan.far else _KINDS
     kind = "uniform" if plan.positive else kinds[at % len(kinds)]
@@ -185,12 +188,18 @@ def _batch(
     left: dict[str, Array] = {}
     right: dict[str, Array] = {}
     longest = min(size, plan.free)
-    for n in _in_turn(pairs):
+    mirrored = not plan.far and not plan.positive and at in _NEGATED
+    for turn, n in enumerate(_in_turn(pairs)):
         pair = pairs[n]
         # Drawn channels first where the layout is known, so that swapping sides draws the same.
         axes = pair.left_axes or tuple(range(len(dims[n])))
         drawn = [dims[n][axes.index(axis)] for axis in range(len(axes))]
+        negated = mirrored and drawers[n].has_signs
+        of = [seed, _NEGATED[at] if negated else at, turn, int(plan.far)]
+        rng = np.random.default_rng(of)
         values = drawers[n].draw(drawn, rng, kind=kind, tame=plan.tame, longest=longest)
+        if negated:
+            values = -values
         left[pair.left.name], right[pair.right.name] = both_sides(
             values.transpose(axes), pair, orders[n]
         )

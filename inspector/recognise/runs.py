@@ -170,6 +170,8 @@ def _link(node: Node, position: int, place: Place, perm: tuple[int, ...] | None)
     if dims is None:
         return None
     axis, elements = None, prod(dims)
+    if not elements:
+        return None  # whatever is added to nothing has no channels
     if elements > 1:
         axis = _axis(node, dims, place.opset)
         if perm is not None and -len(perm) <= axis < len(perm):

@@ -1048,3 +1048,14 @@ def test_weights_in_blocks_are_not_looked_into(onnx_file):
     inspection = inspect_file(onnx_file(proto), against=onnx_file(parsed(TWO), "kept.onnx"))
     assert {each.fate for each in inspection.reference.traced} == {Fate.UNTOLD}
     assert any("com.microsoft.nchwc" in note for note in inspection.notes)
+
+
+def test_a_constant_of_no_elements_is_no_step_of_a_map(onnx_file):
+    proto = parsed(
+        """agraph (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+<float[1, 2, 1, 1] f = {1.5, 0.5}, float[0] g = {}>
+{ ["a/batch_normalization/mul_1"] h = Mul(x, f)
+  ["a/batch_normalization/add_1"] y = Add(h, g) }"""
+    )
+    inspection = inspect_file(onnx_file(proto))
+    assert [len(each.norm.steps) for each in inspection.norms] == [1]
