@@ -151,4 +151,5 @@ def _ways(
 def _divisor(four: dict[str, Doubles], epsilon: float, dtype: str) -> Doubles:
     """Var + epsilon where both are of the type, and so is their sum."""
     added = rounded(np.array([epsilon]), dtype)
-    return rounded(rounded(four["var"], dtype) + added, dtype)
+    with np.errstate(all="ignore"):
+        return rounded(rounded(four["var"], dtype) + added, dtype)

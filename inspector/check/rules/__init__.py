@@ -34,6 +34,7 @@ from inspector.check.rules import (
     bn050_drifted_statistics,
     bn051_drifted_epsilon,
     bn052_drifted_form,
+    bn060_integer_initializers,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -69,4 +70,5 @@ RULES: tuple[Rule, ...] = (
     bn050_drifted_statistics.RULE,
     bn051_drifted_epsilon.RULE,
     bn052_drifted_form.RULE,
+    bn060_integer_initializers.RULE,
 )
