@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from inspector.errors import UsageError
 
 if TYPE_CHECKING:
-    from inspector.compare.run import Array
+    from inspector.compare.runtime.run import Array
     from inspector.facts.comparison import Comparison
     from inspector.facts.export import Export, ExportComparison
     from inspector.facts.restored import Restored

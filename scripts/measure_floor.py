@@ -1,9 +1,9 @@
 """How many rounding floors matched pairs lie apart, and how many a wrong epsilon does.
 
-The numbers behind `FLOORS` and `ULPS` in inspector/compare/floor.py: run it again whenever the
-way the floor is measured changes. Pairs are the question's small network as either framework
-writes it (tests/compare/nets.py), deeper stacks of Conv, BatchNorm and Relu against the same with
-BatchNorm folded, and copies in float16 and int8.
+The numbers behind `FLOORS` and `ULPS` in inspector/compare/measuring/floor.py: run it again
+when the way the floor is measured changes. Pairs are the question's small network as either
+framework writes it (tests/compare/nets.py), deeper stacks of Conv, BatchNorm and Relu against the
+same with BatchNorm folded, and copies in float16 and int8.
 
     python scripts/measure_floor.py [--pairs 100]
 """
@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from compare import nets  # noqa: E402  # the path has to be set first
 
-from inspector.compare import floor, judged  # noqa: E402  # as above
+from inspector.compare.measuring import floor, judged  # noqa: E402  # as above
 
 Pair = tuple[onnx.ModelProto, onnx.ModelProto]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from inspector.compare.causes import Differences
-from inspector.compare.diagnose import Diagnosis
-from inspector.compare.explain import Explanation, unproved
-from inspector.compare.feeds import BATCH_SIZES
-from inspector.compare.measured import Measured
-from inspector.compare.pair import Pair, shown_dims
+from inspector.compare.causes.differences import Differences
+from inspector.compare.causes.explain import Explanation, unproved
+from inspector.compare.feeding.feeds import BATCH_SIZES
+from inspector.compare.locating.diagnose import Diagnosis
+from inspector.compare.measuring.measured import Measured
+from inspector.compare.pairing.pair import Pair, shown_dims
 from inspector.compare.verdict import Judgement
 from inspector.facts.comparison import Comparison, PairedInput, Verdict
 from inspector.facts.model import Model

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inspector.compare.causes import Differences
-from inspector.compare.floor import FLOORS
-from inspector.compare.measured import Measured
-from inspector.compare.precision import Coarser
-from inspector.compare.run import Array
+from inspector.compare.causes.differences import Differences
+from inspector.compare.measuring.floor import FLOORS
+from inspector.compare.measuring.measured import Measured
+from inspector.compare.measuring.precision import Coarser
+from inspector.compare.runtime.run import Array
 from inspector.facts.comparison import PairedOutput, Verdict
 
 BLIND = 0.1

@@ -13,7 +13,7 @@ from inspector.export import source as sources
 from inspector.export.quiet import environment, quiet_tensorflow
 
 if TYPE_CHECKING:
-    from inspector.compare.run import Array
+    from inspector.compare.runtime.run import Array
     from inspector.facts.export import Export
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")

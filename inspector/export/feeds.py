@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 
 Feeds: TypeAlias = Mapping[str, Array]
 """Values by input name, for one run."""

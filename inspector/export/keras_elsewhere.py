@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.errors import UnreadableError
 from inspector.export.feeds import Feeds, Input
 from inspector.export.keras_arguments import arguments

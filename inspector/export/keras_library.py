@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.errors import UnreadableError
 from inspector.export.source import described
 

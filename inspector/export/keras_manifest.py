@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.errors import ExportDisagreesError, UnreadableError
 from inspector.export import keras_names as naming
 from inspector.export import keras_trace as tracing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.export import protos
 from inspector.export.keras_trace import number_of
 from inspector.export.tensorflow_fused import MARK

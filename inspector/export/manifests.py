@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from inspector import __version__
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.export import protos
 from inspector.export.references import Reference
 from inspector.export.verify import ExpectedNorm, StoredNorm, check_norms, verify

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.errors import UnreadableError
 from inspector.export.verify import StoredNorm
 

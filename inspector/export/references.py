@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inspector.compare import floor as floors
-from inspector.compare.difference import distances
-from inspector.compare.run import Array, Fed
+from inspector.compare.measuring import floor as floors
+from inspector.compare.measuring.difference import distances
+from inspector.compare.runtime.run import Array, Fed
 from inspector.errors import ExportDisagreesError
 from inspector.export import feeds as feed
 from inspector.export.feeds import Feeds
@@ -117,7 +117,7 @@ def _run(
 
 
 def _deviations(run: _Run, batches: Sequence[Feeds], outputs: _Outputs) -> _Outputs:
-    """The framework's own rounding, measured as `inspector.compare.floor` does ONNX Runtime's."""
+    """The framework's own rounding, measured as `floor` measures ONNX Runtime's."""
     rng = np.random.default_rng(feed.SEED)
     found = []
     for batch, results in zip(batches, outputs, strict=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.export import tensorflow_patches as patches
 from inspector.export import tensorflow_resizing as resizing
 from inspector.export.feeds import Feeds

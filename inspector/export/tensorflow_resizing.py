@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.export import protos
 
 if TYPE_CHECKING:

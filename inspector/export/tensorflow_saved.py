@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.errors import UnreadableError
 from inspector.export import keras_names as naming
 from inspector.export import protos

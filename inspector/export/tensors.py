@@ -12,7 +12,7 @@ from inspector.errors import UnreadableError, UsageError
 from inspector.export.source import described
 
 if TYPE_CHECKING:
-    from inspector.compare.run import Array
+    from inspector.compare.runtime.run import Array
 
 _TORCH = (".pt", ".pth", ".bin", ".ckpt")
 

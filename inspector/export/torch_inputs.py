@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.errors import UnreadableError, UsageError
 from inspector.export.axes import BATCH, Order, free_axes
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from inspector.compare.run import Array
+from inspector.compare.runtime.run import Array
 from inspector.errors import InspectorError, UnreadableError
 from inspector.export import feeds as feed
 from inspector.export import torch_trace

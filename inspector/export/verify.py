@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from inspector.compare import floor as floors
-from inspector.compare.difference import difference, distances, worst
-from inspector.compare.run import Array, Fed, Feeds, InParts, Runner
+from inspector.compare.measuring import floor as floors
+from inspector.compare.measuring.difference import difference, distances, worst
+from inspector.compare.runtime.run import Array, Fed, Feeds, InParts, Runner
 from inspector.errors import ExportDisagreesError, RunError, UnreadableError
 from inspector.export import feeds as feed
 from inspector.export.references import Reference

@@ -12,13 +12,13 @@ from inspector.flows.opened import Path
 from inspector.flows.sides import Side, open_side
 
 if TYPE_CHECKING:
-    from inspector.compare.causes import Differences
-    from inspector.compare.correspondence import Correspondence
-    from inspector.compare.diagnose import Diagnosis
-    from inspector.compare.host import Host
-    from inspector.compare.layout import Layouts
-    from inspector.compare.measured import Measured
-    from inspector.compare.pair import Pair
+    from inspector.compare.causes.differences import Differences
+    from inspector.compare.graphs.correspondence import Correspondence
+    from inspector.compare.locating.diagnose import Diagnosis
+    from inspector.compare.measuring.measured import Measured
+    from inspector.compare.pairing.layout import Layouts
+    from inspector.compare.pairing.pair import Pair
+    from inspector.compare.runtime.host import Host
     from inspector.compare.verdict import Judgement
     from inspector.facts.comparison import Comparison
     from inspector.facts.request import CompareOptions, Request
@@ -59,7 +59,7 @@ def compare_files(
         One of the files is no readable ONNX model. What cannot be decided is no error but the
         verdict `undecided`.
     """
-    from inspector.compare.started import Started
+    from inspector.compare.runtime.started import Started
     from inspector.facts.request import Request
 
     request = Request.of(options)
@@ -69,8 +69,8 @@ def compare_files(
         check_destination(os.fspath(request.patch_out))
     # The process that runs models starts while this one imports what it needs, and reads them.
     with Started(request.max_memory) as started:
-        from inspector.compare.host import Host
-        from inspector.compare.judged import asked_tolerance
+        from inspector.compare.measuring.judged import asked_tolerance
+        from inspector.compare.runtime.host import Host
 
         asked_tolerance(request.atol, request.rtol)
         progress("reading both models")
@@ -83,10 +83,10 @@ def _compare(
     sides: tuple[Side, Side], request: Request, host: Host, progress: Progress
 ) -> Comparison:
     """Judge two open models."""
-    from inspector.compare.host import HostGoneError
-    from inspector.compare.judged import OutputsShapesError
-    from inspector.compare.pair import OutputsDifferError
+    from inspector.compare.measuring.judged import OutputsShapesError
+    from inspector.compare.pairing.pair import OutputsDifferError
     from inspector.compare.result import undecided
+    from inspector.compare.runtime.host import HostGoneError
     from inspector.facts.comparison import Verdict
     from inspector.write.fixed import write_fixed
 
@@ -134,14 +134,14 @@ class _Judging:
         """Pair, compare the graphs, run both, decide, and say why."""
         from concurrent.futures import ThreadPoolExecutor
 
-        from inspector.compare.digest import same_function
-        from inspector.compare.judged import asked_tolerance
-        from inspector.compare.layout import find_layouts
-        from inspector.compare.loaded import load_both
-        from inspector.compare.outputs import GraphsSay, run_both
-        from inspector.compare.pair import left_out, pair_inputs, pair_outputs
-        from inspector.compare.precision import precision_causes
+        from inspector.compare.causes.precisions import precision_causes
+        from inspector.compare.graphs.digest import same_function
+        from inspector.compare.measuring.judged import asked_tolerance
+        from inspector.compare.measuring.outputs import GraphsSay, run_both
+        from inspector.compare.pairing.layout import find_layouts
+        from inspector.compare.pairing.pair import left_out, pair_inputs, pair_outputs
         from inspector.compare.result import decided
+        from inspector.compare.runtime.loaded import load_both
         from inspector.compare.verdict import capped, judge
 
         sides, request = self._sides, self._request
@@ -205,12 +205,12 @@ class _Judging:
         outputs: Sequence[Pair],
     ) -> tuple[Correspondence, Differences]:
         """Which layers correspond, and what differs between them."""
-        from inspector.compare.align import align
-        from inspector.compare.causes import find_differences
-        from inspector.compare.contents import let_go
-        from inspector.compare.correspondence import Correspondence
-        from inspector.compare.rewire import rewired
-        from inspector.compare.structure import build_both
+        from inspector.compare.causes.differences import find_differences
+        from inspector.compare.graphs.align import align
+        from inspector.compare.graphs.contents import let_go
+        from inspector.compare.graphs.correspondence import Correspondence
+        from inspector.compare.graphs.rewire import rewired
+        from inspector.compare.graphs.structure import build_both
 
         views = self._sides[0].view, self._sides[1].view
         networks = build_both(views, layouts, inputs, outputs)
@@ -231,11 +231,11 @@ class _Judging:
         judgement: Judgement,
     ) -> Diagnosis:
         """Which of the differences between the graphs matter, and where they begin to."""
-        from inspector.compare.coverage import measure_coverage
-        from inspector.compare.diagnose import Diagnosis, diagnose, every_place
-        from inspector.compare.experiment import experiment_on
-        from inspector.compare.explain import without_effect
-        from inspector.compare.sweep import Sweep
+        from inspector.compare.causes.explain import without_effect
+        from inspector.compare.locating.diagnose import Diagnosis, diagnose, every_place
+        from inspector.compare.locating.experiment import experiment_on
+        from inspector.compare.locating.sweep import Sweep
+        from inspector.compare.measuring.coverage import measure_coverage
         from inspector.facts.comparison import Verdict
 
         request = self._request

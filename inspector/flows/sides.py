@@ -78,7 +78,7 @@ def open_side(path: Path, external_dirs: Sequence[Path]) -> Side:
     inspector.errors.UnreadableError
         It is no readable ONNX model, or data files are missing.
     """
-    from inspector.compare.pair import fed_inputs
+    from inspector.compare.pairing.pair import fed_inputs
     from inspector.read.external import data_files_missing
     from inspector.recognise.scopes import check_scopes
     from inspector.write.inline import inlined
@@ -102,7 +102,7 @@ def _side(model: Model, form: Form | None = None) -> Side:
 
 
 def _written_out(model: Model) -> Model:
-    from inspector.compare.order import in_order
+    from inspector.compare.graphs.order import in_order
     from inspector.read.schema import with_default_attributes
     from inspector.read.shapes import with_inferred_shapes
 

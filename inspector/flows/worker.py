@@ -11,6 +11,7 @@ import signal
 from typing import BinaryIO
 
 from inspector.flows.check import Checker
+from inspector.flows.messages import to_line
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
             path = pickle.load(source)  # noqa: S301  # from our own parent
         except EOFError:  # it has no more, or is gone
             return
-        pickle.dump(checker.check(path), answers)
+        answers.write(to_line(checker.check(path)))
         answers.flush()
 
 

@@ -7,26 +7,21 @@ all that wait are lost with it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
-import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path as FilePath
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING
 
 from inspector.errors import UnreadableError
+from inspector.flows.messages import from_line
 from inspector.flows.opened import Path
+from inspector.processes import KILLED, command, how_it_ended
 
 if TYPE_CHECKING:
     from inspector.facts.finding import CheckedFile, CheckSettings
-
-_KILLED = 9
-"""The signal with which Linux ends a process when memory is out."""
 
 
 def check_in_processes(
@@ -138,7 +133,7 @@ class _Process:
         loud = bool(os.environ.get("BNINSPECT_DEBUG"))
         try:
             self._process = subprocess.Popen(  # noqa: S603  # this Python, with our own module
-                [sys.executable, "-P", "-c", _START, _path()],
+                command("inspector.flows.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if loud else subprocess.DEVNULL,
@@ -166,16 +161,15 @@ class _Process:
             self._to.write(self._asked + pickle.dumps(path))
             self._to.flush()
             self._asked = b""
-            file: CheckedFile = pickle.load(self._from)  # noqa: S301  # from our own process
-        except (OSError, EOFError, pickle.UnpicklingError):
+            return from_line(self._from.readline())
+        except (OSError, ValueError):  # nothing came, or half a line
             code = self._process.wait()
             raise UnreadableError(
-                f"the process that checked it has ended ({_how(code)})",
+                f"the process that checked it has ended ({how_it_ended(code)})",
                 hint="check it alone, with more memory"
-                if -code == _KILLED
+                if -code == KILLED
                 else "please report it with the output of BNINSPECT_DEBUG=1",
             ) from None
-        return file
 
     def kill(self) -> None:
         self._process.kill()
@@ -208,29 +202,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except (OSError, ValueError):  # opening it says why
         return 0
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    if -code == _KILLED:
-        return "killed by the system, most likely because memory was out"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
-
-
-_START = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from inspector.flows.worker import main
-main()
-"""
-
-
-def _path() -> str:
-    """Where this process finds modules, for another one to find the same."""
-    own = str(FilePath(__file__).parents[2])
-    found = [each for each in sys.path if each]
-    return json.dumps(found if own in found else [*found, own])

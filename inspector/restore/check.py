@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from inspector.compare.host import Host
-from inspector.compare.layout import find_layouts
-from inspector.compare.loaded import load_both
-from inspector.compare.measured import Measured
-from inspector.compare.order import in_order
-from inspector.compare.outputs import GraphsSay, run_both
-from inspector.compare.pair import pair_inputs, pair_outputs
+from inspector.compare.graphs.order import in_order
+from inspector.compare.measuring.measured import Measured
+from inspector.compare.measuring.outputs import GraphsSay, run_both
+from inspector.compare.pairing.layout import find_layouts
+from inspector.compare.pairing.pair import pair_inputs, pair_outputs
+from inspector.compare.runtime.host import Host
+from inspector.compare.runtime.loaded import load_both
 from inspector.errors import ExportDisagreesError, UndecidedError
 from inspector.facts.batchnorm import BatchNorm, Form
 from inspector.facts.model import Model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -49,6 +50,13 @@ def deadly(self, path):
 check.Checker.check = deadly
 worker.main()
 """
+
+
+def deadly_command(module: str) -> list[str]:
+    """What starts `DIES` in place of a module."""
+    return [sys.executable, "-P", "-c", DIES, json.dumps(sys.path)]
+
+
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
@@ -101,7 +109,7 @@ ENDS = {
 def test_a_process_that_dies_takes_only_its_file_along(
     name: str, models: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "_START", DIES)
+    monkeypatch.setattr(parallel, "command", deadly_command)
     files = models("b1", name, "b2", f"{name}2", "b3", "printed")
     found = in_processes(files)
     for path, file in zip(files, found, strict=True):
@@ -146,7 +154,7 @@ def left_over() -> list[threading.Thread]:
 def test_what_interrupts_ends_all_processes(
     models: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "_START", DIES)
+    monkeypatch.setattr(parallel, "command", deadly_command)
     files = models("b1", "b2", "hangs1")
 
     def interrupt(done: int, of: int) -> None:
@@ -164,7 +172,7 @@ import signal, sys
 import inspector.flows.check as flow, inspector.flows.workers as parallel
 from inspector.cli.main import run
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
-parallel._START = {DIES!r}
+parallel.command = lambda module: [sys.executable, "-P", "-c", {DIES!r}, {json.dumps(sys.path)!r}]
 flow._worth = len
 run()
 """

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from inspector.compare.layout import find_layouts
-from inspector.compare.order import in_order
-from inspector.compare.structure import Network, build
+from inspector.compare.graphs.order import in_order
+from inspector.compare.graphs.structure import Network, build
+from inspector.compare.pairing.layout import find_layouts
 from inspector.facts.model import Model
 from inspector.read.convert import Converter, opsets
 from inspector.read.data import TensorData

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from compare.read import model_of
-from inspector.compare.coverage import (
+from inspector.compare.measuring.coverage import (
     Extremes,
     Unit,
     add_extremes,
@@ -17,9 +17,9 @@ from inspector.compare.coverage import (
     find_units,
     measure_coverage,
 )
-from inspector.compare.host import Host
-from inspector.compare.layout import find_layouts
-from inspector.compare.run import Fed
+from inspector.compare.pairing.layout import find_layouts
+from inspector.compare.runtime.host import Host
+from inspector.compare.runtime.run import Fed
 from inspector.facts.comparison import Coverage
 from inspector.facts.model import Model
 from inspector.facts.patch import Patch, Runnable

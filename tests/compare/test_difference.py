@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inspector.compare.difference import difference, distances, worst
+from inspector.compare.measuring.difference import difference, distances, worst
 
 
 def test_the_worst_element_is_found() -> None:

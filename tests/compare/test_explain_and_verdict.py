@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from inspector.compare.candidate import Candidate
-from inspector.compare.causes import Differences
-from inspector.compare.explain import MOST_PROOFS, Trial, explain, without_effect
-from inspector.compare.feeds import Plan
-from inspector.compare.measured import Measured
+from inspector.compare.causes.candidate import Candidate
+from inspector.compare.causes.differences import Differences
+from inspector.compare.causes.explain import MOST_PROOFS, Trial, explain, without_effect
+from inspector.compare.feeding.feeds import Plan
+from inspector.compare.measuring.measured import Measured
 from inspector.compare.verdict import judge
 from inspector.errors import RunError
 from inspector.facts.comparison import (

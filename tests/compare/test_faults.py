@@ -251,7 +251,7 @@ def test_swapping_sides_mirrors_causes(compare: Compare) -> None:
 
 
 def test_little_memory_means_more_passes_and_the_same_answer(compare: Compare) -> None:
-    from inspector.compare import sweep
+    from inspector.compare.locating import sweep
 
     right = changed(network(), FAULTS["alpha"][0])
     whole = compare(network(), right)

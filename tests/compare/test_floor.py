@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compare import nets
-from inspector.compare.floor import (
+from inspector.compare.measuring.floor import (
     FLOORS,
     FLOORS_COARSE,
     ULPS,
@@ -13,7 +13,7 @@ from inspector.compare.floor import (
     measure,
     moved_by_an_ulp,
 )
-from inspector.compare.run import Fed, Runner
+from inspector.compare.runtime.run import Fed, Runner
 
 EPS = float(np.finfo(np.float32).eps)
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from compare.conftest import Compare
 from compare.nets import Net, keras_like, torch_like
 from compare.read import model_of
-from inspector.compare.exact import exactly
-from inspector.compare.feeds import Batch
-from inspector.compare.given import MOST_GIVEN, Given, open_given
-from inspector.compare.layout import Layouts
-from inspector.compare.pair import Pair, pair_inputs
+from inspector.compare.feeding.exact import exactly
+from inspector.compare.feeding.feeds import Batch
+from inspector.compare.feeding.given import MOST_GIVEN, Given, open_given
+from inspector.compare.pairing.layout import Layouts
+from inspector.compare.pairing.pair import Pair, pair_inputs
 from inspector.errors import InspectorError, UndecidedError, UnreadableError, UsageError
 from inspector.facts.comparison import Verdict
 

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import pytest
 
-from inspector.compare.frames import FrameError, receive, send
-from inspector.compare.host import Host, HostGoneError
-from inspector.compare.run import Fed
+from inspector.compare.runtime.frames import FrameError, receive, send
+from inspector.compare.runtime.host import Host, HostGoneError
+from inspector.compare.runtime.run import Fed
 from inspector.errors import RunError, UsageError
 from inspector.facts.comparison import Verdict
 from inspector.facts.patch import Runnable

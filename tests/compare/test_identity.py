@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compare.conftest import Compare
-from inspector.compare.digest import digest
-from inspector.compare.order import in_order
+from inspector.compare.graphs.digest import digest
+from inspector.compare.graphs.order import in_order
 from inspector.facts.comparison import Verdict
 from inspector.facts.model import Model
 from inspector.read.open import open_model

@@ -10,7 +10,7 @@ import onnx.inliner
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from inspector.compare.run import Fed, Runner
+from inspector.compare.runtime.run import Fed, Runner
 from inspector.facts.model import Model
 from inspector.read.open import open_model
 from inspector.read.weights import ProtoWeights

@@ -3,8 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inspector.compare.judged import OutputsShapesError, Tolerance, asked_tolerance, hold, turned
-from inspector.compare.pair import Pair
+from inspector.compare.measuring.judged import (
+    OutputsShapesError,
+    Tolerance,
+    asked_tolerance,
+    hold,
+    turned,
+)
+from inspector.compare.pairing.pair import Pair
 from inspector.errors import UsageError
 from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Value

@@ -5,7 +5,7 @@ import pytest
 
 from compare.nets import Net, Size, keras_like, torch_like, weights
 from compare.read import model_of
-from inspector.compare.layout import (
+from inspector.compare.pairing.layout import (
     Flat,
     channel_first,
     channel_last,

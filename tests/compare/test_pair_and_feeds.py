@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compare.read import model_of
-from inspector.compare.feeds import (
+from inspector.compare.feeding.feeds import (
     BATCH_SIZES,
     MORE_SIZES,
     MOST_ELEMENTS,
@@ -21,15 +21,15 @@ from inspector.compare.feeds import (
     make_batches,
     plans,
 )
-from inspector.compare.layout import Layouts, find_layouts
-from inspector.compare.pair import (
+from inspector.compare.feeding.ranges import Range, find_ranges
+from inspector.compare.pairing.layout import Layouts, find_layouts
+from inspector.compare.pairing.pair import (
     OutputsDifferError,
     Pair,
     left_out,
     pair_inputs,
     pair_outputs,
 )
-from inspector.compare.ranges import Range, find_ranges
 from inspector.errors import UndecidedError, UsageError
 from inspector.facts.model import Model, Value
 

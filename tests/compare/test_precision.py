@@ -10,9 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compare import nets
-from inspector.compare.causes import Differences
-from inspector.compare.feeds import Plan
-from inspector.compare.floor import (
+from inspector.compare.causes.differences import Differences
+from inspector.compare.causes.precisions import precision_causes
+from inspector.compare.feeding.feeds import Plan
+from inspector.compare.measuring.floor import (
     FINE,
     FLOORS,
     FLOORS_COARSE,
@@ -21,16 +22,15 @@ from inspector.compare.floor import (
     measure,
     neighbours,
 )
-from inspector.compare.measured import Measured
-from inspector.compare.precision import (
+from inspector.compare.measuring.measured import Measured
+from inspector.compare.measuring.precision import (
     Coarser,
     Precision,
     coarser,
     perturbed,
-    precision_causes,
     precision_of,
 )
-from inspector.compare.run import Array, Fed, Runner
+from inspector.compare.runtime.run import Array, Fed, Runner
 from inspector.compare.verdict import Judgement, judge
 from inspector.facts.comparison import (
     CauseKind,

@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compare.read import model_of
-from inspector.compare.feeds import MORE_SIZES, Plan, make_batches
-from inspector.compare.layout import Layouts
-from inspector.compare.pair import pair_inputs
+from inspector.compare.feeding.feeds import MORE_SIZES, Plan, make_batches
+from inspector.compare.pairing.layout import Layouts
+from inspector.compare.pairing.pair import pair_inputs
 from inspector.facts.comparison import CauseKind, Verdict
 from tests.compare.branches import changed, network, node
 from tests.compare.conftest import Compare

@@ -6,10 +6,10 @@ import pytest
 from compare import nets
 from compare.nets import Net, Size, keras_like, torch_like
 from compare.read import model_of, network_of
-from inspector.compare.align import MOST_CELLS, align
-from inspector.compare.order import in_order
-from inspector.compare.parameters import Relation, as_stored, compare_stored, normal, relate
-from inspector.compare.structure import Network
+from inspector.compare.graphs.align import MOST_CELLS, align
+from inspector.compare.graphs.order import in_order
+from inspector.compare.graphs.parameters import Relation, as_stored, compare_stored, normal, relate
+from inspector.compare.graphs.structure import Network
 from inspector.facts.graphs import captured
 
 
@@ -135,9 +135,9 @@ class TestAlignment:
                 body = " ".join(f"v{at + 1} = {op}(v{at})" for at, op in enumerate(kinds))
                 texts.append(f"(float[N] v0) => (float[N] v30) {{ {body} }}")
             left, right = map(network_of, texts)
-            monkeypatch.setattr("inspector.compare.align.MOST_CELLS", MOST_CELLS)
+            monkeypatch.setattr("inspector.compare.graphs.align.MOST_CELLS", MOST_CELLS)
             whole = len(align(left, right).pairs)
-            monkeypatch.setattr("inspector.compare.align.MOST_CELLS", 40)
+            monkeypatch.setattr("inspector.compare.graphs.align.MOST_CELLS", 40)
             assert len(align(left, right).pairs) == whole
 
 

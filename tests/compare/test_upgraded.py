@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from inspector.compare.evaluated import Evaluated
-from inspector.compare.run import Array, Fed, Runner
+from inspector.compare.runtime.evaluated import Evaluated
+from inspector.compare.runtime.run import Array, Fed, Runner
 from inspector.errors import RunError
 from inspector.read.open import open_model
 from inspector.write.modern import CannotRewriteError, modern

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from inspector.compare.run import Fed, Runner
+from inspector.compare.runtime.run import Fed, Runner
 from inspector.errors import ExportDisagreesError
 from inspector.export import feeds, manifests
 from inspector.export.references import Reference, reference

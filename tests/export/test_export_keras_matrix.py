@@ -290,7 +290,7 @@ def test_bfloat16_is_written_where_nothing_is_run(
 def test_without_verification_norms_are_compared_all_the_same(
     fill: Any, read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from inspector.compare import run
+    from inspector.compare.runtime import run
 
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("nothing is to be run")

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from inspector.compare import floor
-from inspector.compare.run import Array
+from inspector.compare.measuring import floor
+from inspector.compare.runtime.run import Array
 from inspector.errors import ExitCode, ExportDisagreesError, RunError
 from inspector.export import feeds, protos
 from inspector.export import verify as verifying

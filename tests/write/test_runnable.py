@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from inspector.compare.run import Fed, Runner
+from inspector.compare.runtime.run import Fed, Runner
 from inspector.errors import UndecidedError, UnreadableError
 from inspector.facts.patch import Runnable, SetInput
 from inspector.read import open as opening

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from inspector.compare.run import Fed, Runner
+from inspector.compare.runtime.run import Fed, Runner
 from inspector.errors import UnreadableError, UsageError
 from inspector.write.large import prepared
 

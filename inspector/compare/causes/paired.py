@@ -1,0 +1,281 @@
+"""What differs between two layers that correspond, with the patch that would take it away."""
+
+from __future__ import annotations
+
+from ast import literal_eval
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from inspector.compare.causes.arrangement import arrangement, flattened_otherwise
+from inspector.compare.causes.candidate import Candidate
+from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.graphs.parameters import Relation, StoredPair, as_stored, normal
+from inspector.compare.graphs.structure import Layer, Stored
+from inspector.compare.graphs.view import COMMUTATIVE
+from inspector.facts.batchnorm import DEFAULT_EPSILON, DEFAULT_MOMENTUM, is_training
+from inspector.facts.comparison import CauseKind
+from inspector.facts.graphs import captured
+from inspector.facts.model import Attribute, AttributeReference, Graph, Tensor
+from inspector.facts.patch import (
+    InsertAfter,
+    Patch,
+    Reorder,
+    SetAttribute,
+    SetInput,
+    SetOutputCount,
+)
+
+_PADDING = ("pads", "auto_pad")
+
+
+def is_batchnorm(layer: Layer) -> bool:
+    """Whether a layer is a BatchNormalization of the standard domain."""
+    return layer.op == "BatchNormalization" and not layer.domain
+
+
+def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
+    """Epsilon and training mode of two BatchNorms."""
+    left, right = (
+        np.float32(n.node_fact.float_attribute("epsilon", DEFAULT_EPSILON)) for n in (a, b)
+    )
+    if left != right:
+        yield Candidate(
+            kind=CauseKind.EPSILON,
+            what="epsilon",
+            left_where=a.label,
+            right_where=b.label,
+            left_node=a.node,
+            right_node=b.node,
+            left=str(left),
+            right=str(right),
+            patches=(SetAttribute(node=b.node, name="epsilon", value=float(left)),),
+        )
+    trains = (
+        is_training(a.node_fact, found.left.model.opset),
+        is_training(b.node_fact, found.right.model.opset),
+    )
+    if trains[0] != trains[1]:
+        words = {True: "normalises by the batch (training)", False: "uses stored statistics"}
+        patches = _mode_patches(b, found, train=trains[0])
+        yield Candidate(
+            kind=CauseKind.MODE,
+            what="training mode:",
+            left_where=a.label,
+            right_where=b.label,
+            left_node=a.node,
+            right_node=b.node,
+            left=words[trains[0]],
+            right=words[trains[1]],
+            patches=patches,
+            reason="" if patches else "its running statistics are used, or its opset has no mode",
+        )
+
+
+def _mode_patches(b: Layer, found: Correspondence, *, train: bool) -> tuple[Patch, ...]:
+    """Turn a BatchNorm of the right side to training or inference, by its opset's own rules."""
+    graph, opset = found.right.model.graph, found.right.model.opset
+    extra = {name for name in b.node_fact.outputs[1:] if name}
+    read = {name for node in graph.nodes for name in (*node.inputs, *captured(node))}
+    if extra & (read | {value.name for value in graph.outputs}):
+        return ()
+    mode = SetAttribute(node=b.node, name="training_mode", value=int(train))
+    if opset >= 14:
+        return (mode, SetOutputCount(node=b.node, count=3 if train else 1))
+    return () if train or opset < 7 else (SetOutputCount(node=b.node, count=1),)
+
+
+def momentum_note(a: Layer, b: Layer) -> str | None:
+    """A sentence where the momentum of two BatchNorms differs: it never changes a verdict."""
+    left, right = (
+        np.float32(n.node_fact.float_attribute("momentum", DEFAULT_MOMENTUM)) for n in (a, b)
+    )
+    if left == right:
+        return None
+    torch = [f"{1.0 - float(each):.4g}" for each in (left, right)]
+    where = repr(a.label) if a.label == b.label else f"{a.label!r} / {b.label!r}"
+    return (
+        f"momentum {left!s} against {right!s} in {where} "
+        f"(PyTorch writes {torch[0]} and {torch[1]}): used in training alone"
+    )
+
+
+def parameter_difference(a: Layer, b: Layer, pair: StoredPair, found: Correspondence) -> Candidate:
+    """Two stored tensors of one role that are not equal in bits."""
+    left, right = _in_words(pair)
+    kind = CauseKind.PARAMETER
+    if pair.relation is Relation.REORDERED and pair.left is not None and pair.right is not None:
+        kind, how = _rearranged(a, pair.left, pair.right, found)
+        right = f"the same values {how} on the right" if how else right
+    patches = _parameter_patches(b, pair, found)
+    return Candidate(
+        kind=kind,
+        what=pair.role,
+        left_where=_owner(a, pair.left),
+        right_where=_owner(b, pair.right),
+        left_node=a.node,
+        right_node=b.node,
+        left=left,
+        right=right,
+        patches=patches,
+        reason="" if patches else "the two cannot take each other's place",
+    )
+
+
+def _owner(layer: Layer, stored: Stored | None) -> str:
+    """The layer that a tensor is of, with the node that reads it where that is another."""
+    if stored is None or not stored.label:
+        return layer.shown
+    return f"{layer.shown} + {stored.label}"
+
+
+def _rearranged(
+    a: Layer, left: Stored, right: Stored, found: Correspondence
+) -> tuple[CauseKind, str]:
+    """In what order the right side holds the same values, and what kind of cause that is."""
+    one, other = (normal(left, found.left.model.weights), normal(right, found.right.model.weights))
+    flat = left.flat or right.flat
+    if flat is not None:
+        dims = tuple(flat.dims[flat.axes.index(axis) - 1] for axis in range(1, len(flat.axes)))
+        if how := flattened_otherwise(one, other, dims):
+            return CauseKind.LAYOUT, how
+    of_input = bool(a.inputs) and a.inputs[0] in found.inputs and a.op == "Conv"
+    how = arrangement(one, other, is_kernel_of_input=of_input)
+    return (CauseKind.PREPROCESSING if "RGB" in how else CauseKind.PERMUTATION), how
+
+
+def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tuple[Patch, ...]:
+    left, right = pair.left, pair.right
+    if pair.relation is Relation.SHAPES:
+        return ()
+    if left is None:
+        if right is None or right.role != "bias":
+            return ()
+        zeros = np.zeros_like(found.right.model.weights.load(right.tensor))
+        return (SetInput(node=right.node, position=right.position, values=zeros),)
+    values = normal(left, found.left.model.weights)
+    if right is not None:
+        dtype = found.right.model.weights.load(right.tensor).dtype
+        stored = as_stored(values, right).astype(dtype)
+        return (SetInput(node=right.node, position=right.position, values=stored),)
+    if left.role != "bias":
+        return ()
+    if b.node_fact.op_type == "MatMul":
+        flat = np.ravel(values)
+        return (
+            InsertAfter(
+                value=b.value, op_type="Add", domain="", attributes={}, constants={1: flat}
+            ),
+        )
+    return (SetInput(node=b.node, position=2, values=np.ravel(values)),)
+
+
+def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
+    """Attributes that make two operators of one type compute different things."""
+    for name in sorted(a.attributes.keys() | b.attributes.keys()):
+        left, right = a.attributes.get(name), b.attributes.get(name)
+        if left == right:
+            continue
+        patches = _attribute_patches(a, b, name) or _axis_patches(a, b, name, found)
+        yield Candidate(
+            kind=CauseKind.ATTRIBUTE,
+            what=name,
+            left_where=a.shown,
+            right_where=b.shown,
+            left_node=a.node,
+            right_node=b.node,
+            left=left if left is not None else "not set",
+            right=right if right is not None else "not set",
+            patches=patches,
+            reason="" if patches else "how to write it on the right depends on the layout",
+        )
+
+
+def _attribute_patches(a: Layer, b: Layer, name: str) -> tuple[Patch, ...]:
+    """The left side's attribute on the right node, where no layout stands between them."""
+    names = _PADDING if name in _PADDING else (name,)
+    raw = [a.node_fact.attributes.get(each) for each in names]
+    written = any(each in node.attributes for each in names for node in (a.node_fact, b.node_fact))
+    if not written or any(not is_plain(each) for each in raw):
+        return ()
+    if name in ("axis", "axes") and not (_has_plain_axes(a, name) and _has_plain_axes(b, name)):
+        return ()
+    return tuple(
+        SetAttribute(node=b.node, name=each, value=value)
+        for each, value in zip(names, raw, strict=True)
+    )
+
+
+def is_plain(value: Attribute) -> bool:
+    """Whether an attribute can be written into another model as it is."""
+    values = value if isinstance(value, tuple) else (value,)
+    return not any(isinstance(each, Graph | Tensor | AttributeReference) for each in values)
+
+
+def _axis_patches(a: Layer, b: Layer, name: str, found: Correspondence) -> tuple[Patch, ...]:
+    """The left side's axis as the right side counts it."""
+    words = a.attributes.get(name)
+    if name != "axis" or words is None or not isinstance(b.node_fact.attributes.get(name), int):
+        return ()
+    axis = literal_eval(words)[0]
+    layout = found.right.layouts.axes.get(b.node_fact.input(0))
+    if not isinstance(axis, int) or (layout is not None and axis not in layout):
+        return ()
+    if layout is None and found.left.layouts.axes.get(a.node_fact.input(0)) is not None:
+        return ()
+    value = axis if layout is None else layout.index(axis)
+    return (SetAttribute(node=b.node, name=name, value=value),)
+
+
+def _has_plain_axes(layer: Layer, name: str) -> bool:
+    """Whether an axis is written as it is counted, so that no layout was undone."""
+    raw = layer.node_fact.attributes.get(name)
+    axes = list(raw) if isinstance(raw, tuple) else [raw]
+    return layer.attributes.get(name) == str(axes)
+
+
+def wiring_difference(a: Layer, b: Layer, found: Correspondence) -> Candidate | None:
+    """Two layers that correspond and read values that do not."""
+    lefts = [found.right_of(found.past_left(name)) for name in a.inputs]
+    rights = [found.past_right(name) for name in b.inputs]
+    if a.op in COMMUTATIVE:
+        lefts, rights = sorted(lefts), sorted(rights)
+    if lefts == rights:
+        return None
+    crossed = sorted(lefts) == sorted(rights)
+    patches = _uncrossed(b, lefts, rights) if crossed else ()
+    return Candidate(
+        kind=CauseKind.ORDER if crossed else CauseKind.STRUCTURE,
+        what="order of inputs" if crossed else "inputs",
+        left_where=a.shown,
+        right_where=b.shown,
+        left_node=a.node,
+        right_node=b.node,
+        left=f"{len(a.inputs)} values",
+        right="the same in another order" if crossed else "values that do not correspond",
+        patches=patches,
+        reason="" if patches else "the two graphs are wired differently",
+    )
+
+
+def _uncrossed(b: Layer, lefts: Sequence[str], rights: Sequence[str]) -> tuple[Patch, ...]:
+    """The right node with its inputs in the left side's order, where it reads nothing else."""
+    if len(b.node_fact.inputs) != len(rights) or len(set(rights)) != len(rights):
+        return ()
+    order = tuple(rights.index(name) for name in lefts)
+    return (Reorder(node=b.node, order=order),)
+
+
+def _in_words(pair: StoredPair) -> tuple[str, str]:
+    if pair.left is None or pair.right is None:
+        return ("present", "missing") if pair.right is None else ("missing", "present on the right")
+    left, right = (str(list(each.tensor.dims)) for each in (pair.left, pair.right))
+    match pair.relation:
+        case Relation.REORDERED:
+            return left, "the same values in another order on the right"
+        case Relation.SHAPES:
+            return left, right
+        case Relation.ROUNDED:
+            return left, f"the same values rounded, up to {pair.max_abs:.3g} away"
+        case _:
+            return left, f"values up to {pair.max_abs:.3g} away on the right"

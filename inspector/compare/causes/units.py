@@ -1,0 +1,302 @@
+"""Differences that are one: what lies in a run of affine operators, judged by what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inspector.compare.causes.affine import (
+    Effective,
+    Run,
+    effective,
+    from_output,
+    is_weighted,
+    paired_runs,
+)
+from inspector.compare.causes.candidate import Candidate
+from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.graphs.parameters import as_stored, normal
+from inspector.compare.graphs.structure import Network
+from inspector.compare.runtime.run import Array
+from inspector.facts.comparison import CauseKind
+from inspector.facts.patch import Patch, SetInput
+
+_ULPS = 16
+"""Units in the last place of float32 by which folded weights may lie apart: folding is a square
+root, a division and two products, each rounded."""
+
+_SHOWN = 4
+
+_PIECE = 2**16
+"""Elements that are held together at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Candidates with those of one run put together, and those that come to nothing left out.
+
+    `accounted` are nodes whose parameters have their counterpart in the other side's run, `notes`
+    say where one side keeps what the other folds.
+    """
+
+    candidates: tuple[Candidate, ...]
+    accounted: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def judged_by_run(candidates: Sequence[Candidate], found: Correspondence) -> Judged:
+    """Look at candidates run by run.
+
+    A run that is written in the same operators on both sides keeps its candidates: which parameter
+    differs says more than what they come to.
+    """
+    left_of: dict[str, list[Candidate]] = {}
+    for each in candidates:
+        for node in each.nodes:
+            left_of.setdefault(node, []).append(each)
+    dropped: set[int] = set()
+    made: dict[int, Candidate] = {}
+    accounted: set[str] = set()
+    notes: list[str] = []
+    for left, right in paired_runs(found):
+        within = _candidates_in(left, right, left_of)
+        if not within or left.operators == right.operators:
+            continue
+        one, other = effective(left, found.left), effective(right, found.right)
+        if one is None or other is None or (one.kernel is None) != (other.kernel is None):
+            continue
+        with np.errstate(invalid="ignore", over="ignore"):
+            differs = _compared(one, other)
+        if differs is None:
+            continue
+        if not differs.any():
+            dropped |= {id(each) for each in within}
+            accounted |= {f"l{node}" for node in left.nodes} | {f"r{n}" for n in right.nodes}
+            notes += _note(left, right)
+        elif not _is_plainly_missing(left, right, within, found):
+            dropped |= {id(each) for each in within}
+            made[id(within[0])] = _unit(left, right, one, other, differs, found)
+    kept = [
+        made.get(id(each), each)
+        for each in candidates
+        if id(each) not in dropped or id(each) in made
+    ]
+    return Judged(candidates=tuple(kept), accounted=frozenset(accounted), notes=tuple(notes))
+
+
+def _candidates_in(left: Run, right: Run, by_node: dict[str, list[Candidate]]) -> list[Candidate]:
+    nodes = [f"l{node}" for node in left.nodes] + [f"r{node}" for node in right.nodes]
+    found = {id(each): each for node in nodes for each in by_node.get(node, ())}
+    kinds = (
+        CauseKind.PARAMETER,
+        CauseKind.PERMUTATION,
+        CauseKind.LAYOUT,
+        CauseKind.PREPROCESSING,
+        CauseKind.MISSING,
+        CauseKind.OPERATOR,
+        CauseKind.EPSILON,
+    )
+    if any(each.kind not in kinds for each in found.values()):
+        return []
+    # A candidate that reaches out of the run is not decided by it.
+    inside = [each for each in found.values() if each.nodes <= set(nodes)]
+    return inside if len(inside) == len(found) else []
+
+
+def _compared(one: Effective, other: Effective) -> Array | None:
+    """Which channels of two runs differ; None where their numbers cannot be held together."""
+    unit = _ULPS * float(np.finfo(np.float32).eps)
+    if one.kernel is not None and other.kernel is not None:
+        if one.kernel.shape != other.kernel.shape:
+            return None
+        first = _rows_apart(one, other, unit)
+    else:
+        try:
+            slopes = np.broadcast_arrays(one.slope, other.slope)
+        except ValueError:
+            return None
+        first = ~(np.abs(slopes[0] - slopes[1]) <= unit * np.maximum(*map(np.abs, slopes)))
+    try:
+        offsets = np.broadcast_arrays(one.offset, other.offset, one.size, other.size, first)
+    except ValueError:
+        return None
+    apart = np.abs(offsets[0] - offsets[1])
+    return np.asarray(offsets[4] | ~(apart <= unit * np.maximum(offsets[2], offsets[3])))
+
+
+def _rows_apart(one: Effective, other: Effective, unit: float) -> Array:
+    """For which outputs the weights of two runs differ by more than `unit` of a weight's size."""
+    assert one.kernel is not None  # asked of weighted runs alone
+    length, size = one.kernel.shape
+    found = np.zeros(length, dtype=bool)
+    # In pieces that fit a processor's cache.
+    rows = max(1, _PIECE // max(1, size))
+    for at in range(0, length, rows):
+        a, b = one.rows(at, at + rows), other.rows(at, at + rows)
+        with np.errstate(invalid="ignore", over="ignore"):
+            most = np.maximum(np.abs(a), np.abs(b))
+            most *= unit
+            a -= b
+            # Written so that NaN differs.
+            found[at : at + rows] = ~(np.abs(a, out=a) <= most).all(axis=1)
+    return found
+
+
+def _is_plainly_missing(
+    left: Run, right: Run, within: Sequence[Candidate], found: Correspondence
+) -> bool:
+    """Whether nothing differs but operators that one side lacks, or has others in place of."""
+    if not is_weighted(left.anchor) and not (left.layers and right.layers):
+        return True
+    if len(left.layers) == len(right.layers) and any(
+        each.kind is CauseKind.OPERATOR for each in within
+    ):
+        return True
+    anchors = {f"l{e.node}" for e in (left.anchor,) if e} | {
+        f"r{e.node}" for e in (right.anchor,) if e
+    }
+    if any(each.nodes & anchors for each in within):
+        return False
+    alone = (
+        {each.node for each in found.alignment.left_only},
+        {each.node for each in found.alignment.right_only},
+    )
+    return any(
+        alone[side].isdisjoint(each.node for each in run.layers)
+        for side, run in enumerate((left, right))
+    )
+
+
+def _note(left: Run, right: Run) -> list[str]:
+    names = [", ".join(each.shown for each in run.layers) or "nothing" for run in (left, right)]
+    anchor = left.anchor.shown if left.anchor is not None else "the input"
+    return [f"behind {anchor}: {names[0]} on the left and {names[1]} on the right come to the same"]
+
+
+def _unit(
+    left: Run,
+    right: Run,
+    one: Effective,
+    other: Effective,
+    differs: Array,
+    found: Correspondence,
+) -> Candidate:
+    """One difference for a whole run that is written in other layers on each side."""
+    channels = np.flatnonzero(differs)
+    patches = _patches(right, one, other, found)
+    what, words = _blamed(left, right, one, other, found)
+    last = right.layers[-1] if right.layers else right.anchor
+    first = left.layers[-1] if left.layers else left.anchor
+    assert first is not None or last is not None  # one of the runs has a layer
+    return Candidate(
+        kind=CauseKind.EPSILON if what == "epsilon" else CauseKind.FOLDING,
+        what=what,
+        left_where=left.shown,
+        right_where=right.shown,
+        left=words[0],
+        right=words[1] or _in_words(channels, differs.size),
+        patches=patches,
+        reason="" if patches else "what is folded cannot be taken apart",
+        left_node=first.node if first is not None else "",
+        right_node=last.node if last is not None else "",
+    )
+
+
+def _in_words(channels: Array, of: int) -> str:
+    if len(channels) == of:
+        return f"other numbers in all {of} channels"
+    listed = ", ".join(str(each) for each in channels[:_SHOWN])
+    more = ", …" if len(channels) > _SHOWN else ""
+    return f"other numbers in {len(channels)} of {of} channels ({listed}{more})"
+
+
+def _patches(
+    right: Run, one: Effective, other: Effective, found: Correspondence
+) -> tuple[Patch, ...]:
+    """Weights for the right anchor with which its run computes what the left one does."""
+    weights = one.weights
+    if right.anchor is None or weights is None or not is_weighted(right.anchor):
+        return ()
+    roles = {each.role: each for each in right.anchor.stored}
+    affine = right.affine
+    if (affine.slope == 0).any():
+        return ()
+    load = found.right.model.weights
+    slope = np.broadcast_to(affine.slope, len(weights))
+    like = normal(roles["kernel"], load)
+    kernel = from_output(right.anchor, weights / slope[:, None], like).astype(like.dtype)
+    stored = roles["kernel"]
+    patches: list[Patch] = [
+        SetInput(node=stored.node, position=stored.position, values=as_stored(kernel, stored))
+    ]
+    offset = ((one.offset - affine.intercept) / affine.slope).astype(like.dtype)
+    if "bias" in roles:
+        bias = roles["bias"]
+        shaped = np.broadcast_to(offset, (len(weights),)).reshape(
+            bias.dims if bias.dims is not None else bias.tensor.dims
+        )
+        patches.append(SetInput(node=bias.node, position=bias.position, values=shaped))
+    elif right.anchor.node_fact.op_type in ("Conv", "ConvTranspose", "Gemm"):
+        patches.append(SetInput(node=right.anchor.node, position=2, values=offset))
+    elif offset.any():
+        return ()
+    return tuple(patches)
+
+
+def _blamed(
+    left: Run, right: Run, one: Effective, other: Effective, found: Correspondence
+) -> tuple[str, tuple[str, str]]:
+    """What was folded otherwise, where the numbers tell: an epsilon, slopes, or offsets."""
+    for run, kept, folded, network, is_left in (
+        (left, one, other, found.left, True),
+        (right, other, one, found.right, False),
+    ):
+        epsilon = _epsilon_that_fits(run, kept, folded, network)
+        if epsilon is not None:
+            own = next(
+                np.float32(each.node_fact.float_attribute("epsilon", 1e-5))
+                for each in run.layers
+                if each.op == "BatchNormalization"
+            )
+            words = str(own), f"{epsilon:.3g} folded in"
+            return "epsilon", words if is_left else (words[1], words[0])
+    scaled = np.ones(1)
+    if one.kernel is not None and other.kernel is not None:
+        scaled = _rows_apart(one, other, _ULPS * float(np.finfo(np.float32).eps))
+    if not scaled.any():
+        return "offset (bias or mean)", ("folded from the BatchNorm", "")
+    return "slope (scale or var) or weights", ("folded from the BatchNorm", "")
+
+
+def _epsilon_that_fits(
+    run: Run, kept: Effective, folded: Effective, network: Network
+) -> float | None:
+    """The epsilon with which the BatchNorm of a run gives the other side's folded weights."""
+    norms = [each for each in run.layers if each.op == "BatchNormalization"]
+    kept_weights, folded_weights = kept.weights, folded.weights
+    if len(norms) != 1 or kept_weights is None or folded_weights is None:
+        return None
+    roles = {each.role: each for each in norms[0].stored}
+    var = network.model.weights.load(roles["var"].tensor).astype(np.float64).ravel()
+    own = np.float64(np.float32(norms[0].node_fact.float_attribute("epsilon", 1e-5)))
+    strongest = np.abs(kept_weights).argmax(axis=1)
+    rows = np.arange(len(strongest))
+    a, b = kept_weights[rows, strongest], folded_weights[rows, strongest]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fitted = (var + own) * (a / b) ** 2 - var
+    alive = np.isfinite(fitted) & (a != 0)
+    if len(var) != len(strongest) or not alive.any():
+        return None
+    # Small variances tell an epsilon best.
+    at = int(np.argmin(np.where(alive, var, np.inf)))
+    epsilon = float(fitted[at])
+    noise = 64.0 * float(np.finfo(np.float32).eps) * (float(var[at]) + float(own))
+    if epsilon <= 0 or abs(epsilon - own) <= max(1e-3 * own, noise):
+        return None
+    ratio = np.sqrt((var + own) / (var + epsilon))
+    wanted = kept_weights * ratio[:, None]
+    size = np.abs(wanted).max(axis=1)
+    apart = np.abs(wanted - folded_weights).max(axis=1)
+    return epsilon if (apart <= 1e-4 * size).all() else None

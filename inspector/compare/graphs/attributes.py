@@ -1,0 +1,121 @@
+"""What an operator's attributes say, in words that two models can be compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from inspector.compare.graphs.digest import digest_of_function, digest_of_subgraph, digest_of_tensor
+from inspector.compare.pairing.layout import Axes
+from inspector.facts.model import Attribute, Dim, Graph, Model, Node, Tensor
+
+_OF_BATCHNORM = frozenset("epsilon momentum spatial is_test training_mode".split())
+"""Compared on their own (`inspector.compare.causes.paired`), or, as momentum and spatial, not at
+all."""
+
+_SHOWN = 8
+"""Characters of a digest that are shown: enough to see that two are not one."""
+
+
+def words_of(
+    node: Node,
+    model: Model,
+    *,
+    axes: Axes | None,
+    dims: Sequence[Dim] | None,
+    weight: Tensor | None,
+    outer: Mapping[str, str],
+) -> dict[str, str]:
+    """Everything about a node beside its inputs that decides what it computes.
+
+    Parameters
+    ----------
+    axes, dims
+        Layout and lengths of the node's first input where they are known.
+    weight
+        The stored tensor it reads as its second input, if that is stored.
+    outer
+        Digests of what its subgraphs read from outside.
+    """
+    found: dict[str, str] = {}
+    for name, value in sorted(node.attributes.items()):
+        if _is_left_out(node, name, weight) or _is_default(name, value):
+            continue
+        if name in ("axis", "axes") and isinstance(value, int | tuple):
+            found[name] = str(_canonical_axes(value, axes, dims))
+        else:
+            found[name] = _in_words(value, model, outer)
+    if node.op_type == "Split":
+        found["outputs"] = str(len(node.outputs))
+    if (function := model.function(node)) is not None:
+        found["function"] = digest_of_function(model, function)[:_SHOWN]
+    return _without_auto_pad(node, found, weight)
+
+
+def _is_left_out(node: Node, name: str, weight: Tensor | None) -> bool:
+    if name == "consumed_inputs" or (name == "kernel_shape" and weight is not None):
+        return True
+    return node.op_type == "BatchNormalization" and name in _OF_BATCHNORM
+
+
+def _is_default(name: str, value: Attribute) -> bool:
+    """Lists that say nothing; the operators' schemas give no default for them."""
+    if isinstance(value, tuple):
+        if name == "pads":
+            return not any(value)
+        if name in ("strides", "dilations"):
+            return all(each == 1 for each in value)
+    return value is None
+
+
+def _canonical_axes(
+    value: Attribute, axes: Axes | None, dims: Sequence[Dim] | None
+) -> list[int | str]:
+    """Axes counted from the front, in channel-first order where the layout is known."""
+    rank = len(dims) if dims is not None else None
+    found: list[int | str] = []
+    for each in value if isinstance(value, tuple) else (value,):
+        if not isinstance(each, int):
+            found.append(str(each))
+            continue
+        at = each + rank if rank is not None and each < 0 else each
+        found.append(axes[at] if axes is not None and 0 <= at < len(axes) else at)
+    return found
+
+
+def _without_auto_pad(node: Node, found: dict[str, str], weight: Tensor | None) -> dict[str, str]:
+    """SAME padding written out where it does not depend on the size of the input."""
+    auto = found.get("auto_pad")
+    if auto in ("NOTSET", "VALID"):
+        return {name: words for name, words in found.items() if name != "auto_pad"}
+    fixed = node.op_type == "Conv" and weight is not None and "strides" not in found
+    if auto not in ("SAME_UPPER", "SAME_LOWER") or not fixed or weight is None:
+        return found
+    kernel = weight.dims[2:]
+    dilations = node.ints_attribute("dilations") or (1,) * len(kernel)
+    if len(dilations) != len(kernel):
+        return found
+    total = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    first = [(t + (auto == "SAME_LOWER")) // 2 for t in total]
+    pads = (*first, *(t - f for t, f in zip(total, first, strict=True)))
+    rest = {name: words for name, words in found.items() if name != "auto_pad"}
+    return {**rest, "pads": str(list(pads))} if any(pads) else rest
+
+
+def _in_words(value: Attribute, model: Model, outer: Mapping[str, str]) -> str:
+    match value:
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case float():
+            return str(np.float32(value))
+        case tuple():
+            return "[" + ", ".join(_in_words(each, model, outer) for each in value) + "]"
+        case Tensor():
+            content = digest_of_tensor(model, value)[:_SHOWN]
+            return f"tensor {value.dtype} {list(value.dims)} ({content})"
+        case Graph():
+            content = digest_of_subgraph(model, value, outer)[:_SHOWN]
+            return f"subgraph of {len(value.nodes)} nodes ({content})"
+        case _:
+            return str(value)

@@ -1,0 +1,172 @@
+"""Stored parameters of paired layers, compared in one form whatever layout they are stored in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+
+from inspector.compare.graphs.contents import content_digest, sample, values_of
+from inspector.compare.graphs.structure import Layer, Stored
+from inspector.compare.runtime.run import Array
+from inspector.facts.model import Weights
+
+ROUNDED_ULPS = 4
+"""Units in the last place by which two values may differ and still be one value rounded twice."""
+
+_PIECE = 2**16
+"""Elements that are held together at a time."""
+
+
+class Relation(Enum):
+    """How two stored tensors relate once layouts are undone."""
+
+    BITWISE = auto()
+    ROUNDED = auto()
+    REORDERED = auto()
+    DIFFERENT = auto()
+    SHAPES = auto()
+    LEFT_ONLY = auto()
+    RIGHT_ONLY = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPair:
+    """One role of a pair of layers; `max_abs` is infinite where shapes differ.
+
+    `values` are both in common form, where they had to be loaded.
+    """
+
+    role: str
+    left: Stored | None
+    right: Stored | None
+    relation: Relation
+    max_abs: float
+    values: tuple[Array, Array] | None = field(default=None, repr=False, compare=False)
+
+
+def compare_stored(
+    left: Layer, right: Layer, left_weights: Weights, right_weights: Weights
+) -> tuple[StoredPair, ...]:
+    """Compare what two paired layers store, role by role.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        A tensor cannot be loaded.
+    """
+    lefts = {each.role: each for each in left.stored}
+    rights = {each.role: each for each in right.stored}
+    found = []
+    for role in dict.fromkeys([*lefts, *rights]):
+        a, b = lefts.get(role), rights.get(role)
+        values = None
+        if a is None or b is None:
+            relation, apart = (Relation.LEFT_ONLY if b is None else Relation.RIGHT_ONLY), np.inf
+        elif (
+            _stored_alike(a, b)
+            and sample(left_weights, a.tensor) == sample(right_weights, b.tensor)
+            and content_digest(left_weights, a.tensor) == content_digest(right_weights, b.tensor)
+        ):
+            relation, apart = Relation.BITWISE, 0.0
+        else:
+            values = normal(a, left_weights), normal(b, right_weights)
+            relation, apart = relate(*values)
+        found.append(
+            StoredPair(role=role, left=a, right=b, relation=relation, max_abs=apart, values=values)
+        )
+    return tuple(found)
+
+
+def _stored_alike(a: Stored, b: Stored) -> bool:
+    """Whether equal values as they are stored are equal values in common form."""
+    kinds = [(e.tensor.dtype, e.tensor.dims, e.transposed, e.turned, e.flat) for e in (a, b)]
+    return kinds[0] == kinds[1]
+
+
+def normal(stored: Stored, weights: Weights) -> Array:
+    """Values in the common form: dense kernels [in, out] with channel-first features."""
+    values = values_of(weights, stored.tensor)
+    if stored.transposed != stored.turned:
+        values = values.T
+    if stored.flat is not None and values.shape[0] == int(np.prod(stored.flat.dims)):
+        values = values[stored.flat.order()]
+    return values
+
+
+def as_stored(values: Array, like: Stored) -> Array:
+    """Values in the common form as the node reads `like`: the inverse of `normal`."""
+    if like.flat is not None and values.shape[0] == int(np.prod(like.flat.dims)):
+        unordered = np.empty_like(values)
+        unordered[like.flat.order()] = values
+        values = unordered
+    if like.transposed:
+        values = values.T
+    return np.ascontiguousarray(values.reshape(like.dims or like.tensor.dims))
+
+
+def relate(left: Array, right: Array) -> tuple[Relation, float]:
+    """How two arrays in common form relate, and the largest distance between their elements."""
+    if left.shape != right.shape:
+        # [C], [1, C, 1, 1] and [1, 1, 1, C] hold one vector.
+        left, right = np.squeeze(left), np.squeeze(right)
+        if left.shape != right.shape:
+            return Relation.SHAPES, float("inf")
+    if left.dtype == right.dtype and _same_bits(left, right):
+        return Relation.BITWISE, 0.0
+    if left.dtype.kind in "OUS" or right.dtype.kind in "OUS":
+        return Relation.DIFFERENT, float("inf")
+    unit = max(_unit(left.dtype), _unit(right.dtype))
+    largest, rounded = 0.0, True
+    # In pieces that fit a processor's cache: kernels are most of what a model holds.
+    a, b = np.ravel(left), np.ravel(right)
+    for at in range(0, a.size, _PIECE):
+        one, other = a[at : at + _PIECE], b[at : at + _PIECE]
+        # Their exact distances matter only as long as rounding could be all of them.
+        if rounded or not one.dtype == other.dtype == np.float32:
+            one, other = one.astype(np.float64), other.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = np.abs(one - other)
+        top = float(apart.max())
+        if not np.isfinite(top):
+            largest, rounded = float("inf"), False
+            break
+        largest = max(largest, top)
+        if rounded:
+            most = np.maximum(np.abs(one), np.abs(other))
+            most *= ROUNDED_ULPS * unit
+            rounded = bool((apart <= most).all())
+    if rounded:
+        return Relation.ROUNDED, largest
+    if _same_set(a, b):
+        return Relation.REORDERED, largest
+    return Relation.DIFFERENT, largest
+
+
+def _same_bits(left: Array, right: Array) -> bool:
+    if left.dtype.kind in "OUS":
+        return bool(np.array_equal(left, right))
+    a, b = (np.ravel(each).view(np.uint8) for each in (left, right))
+    return all(
+        np.array_equal(a[at : at + _PIECE], b[at : at + _PIECE]) for at in range(0, a.size, _PIECE)
+    )
+
+
+def _same_set(a: Array, b: Array) -> bool:
+    """Whether two arrays hold the same values in another order; one value is no order."""
+    if a.size < 2 or a.min() != b.min() or a.max() != b.max():
+        return False
+    return bool(np.array_equal(np.sort(a, axis=None), np.sort(b, axis=None)))
+
+
+def _unit(dtype: np.dtype[Any]) -> float:
+    """Relative spacing of a dtype's numbers; 0 for integers, which are never rounded."""
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).eps)
+    if dtype.kind == "V" or dtype.name.startswith(("bfloat", "float")):
+        import ml_dtypes
+
+        return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]  # it ships no types
+    return 0.0

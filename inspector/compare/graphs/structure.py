@@ -1,0 +1,281 @@
+"""A model as a list of layers, free of what exporters write differently.
+
+Two exports of one network differ in names, in the order of nodes, in how a dense layer is
+written (Gemm, or MatMul and Add), and in the Transpose and Reshape nodes between layouts. Here
+each becomes the same list: layers in an order that follows from the graph alone, with the
+operators that only move values left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from inspector.compare.graphs import clipping, reduction
+from inspector.compare.graphs.attributes import words_of
+from inspector.compare.graphs.digest import digest_of_tensor
+from inspector.compare.graphs.sequence import in_sequence
+from inspector.compare.graphs.view import COMMUTATIVE, CONVOLUTIONS, View, first_output
+from inspector.compare.pairing.layout import Flat, Layouts
+from inspector.compare.pairing.pair import Pair
+from inspector.compare.runtime.run import Array
+from inspector.facts.graphs import captured
+from inspector.facts.model import Model, Node, Tensor
+
+_INLINE = 64
+"""Elements up to which an integer constant (axes, pads, a shape) is shown as an attribute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A stored tensor that a layer reads, and where its node reads it.
+
+    `dims` are those in which the node reads it, behind any Unsqueeze or Transpose of the tensor;
+    None where they are not known. `label` names the node where it is not the layer's own.
+    `transposed` says that a dense kernel is read [out, in],
+    `turned` that it is stored the other way round than it is read; `flat` gives the order of the
+    input features of a dense kernel, or of a vector with one element a feature, where a Flatten
+    in front tells it.
+    """
+
+    role: str
+    tensor: Tensor
+    node: str
+    position: int
+    dims: tuple[int, ...] | None
+    label: str = ""
+    transposed: bool = False
+    turned: bool = False
+    flat: Flat | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One operator of the network; a dense layer and its bias are one.
+
+    `value` is what it computes, `node` the first output of its main node (how patches address
+    it), `inputs` the values it reads from other layers or graph inputs. `constants` are all stored
+    tensors that its main node reads, by position; those that are parameters are `stored`.
+    """
+
+    op: str
+    domain: str
+    label: str
+    node: str
+    value: str
+    inputs: tuple[str, ...]
+    stored: tuple[Stored, ...]
+    attributes: Mapping[str, str]
+    node_fact: Node
+    constants: Mapping[int, Tensor]
+
+    @property
+    def written(self) -> str:
+        """The operator as the file has it; `op` is what it comes down to."""
+        return self.op if self.op == "Dense" else self.node_fact.op_type
+
+    @property
+    def shown(self) -> str:
+        """How messages name it."""
+        return f"{self.written} {self.label!r}" if self.label else self.written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The layers of one model in canonical order, its layouts, and what no layer reads.
+
+    `sources` maps a value to the layer value or graph input it is moved from.
+    """
+
+    model: Model
+    layers: tuple[Layer, ...]
+    layouts: Layouts
+    sources: Mapping[str, str]
+
+
+def build_both(
+    models: tuple[Model, Model],
+    layouts: tuple[Layouts, Layouts],
+    inputs: Sequence[Pair],
+    outputs: Sequence[Pair],
+) -> tuple[Network, Network]:
+    """Both models' layers; see `build`."""
+    left = build(
+        models[0],
+        layouts[0],
+        inputs=[each.left.name for each in inputs],
+        outputs=[each.left.name for each in outputs],
+    )
+    right = build(
+        models[1],
+        layouts[1],
+        inputs=[each.right.name for each in inputs],
+        outputs=[each.right.name for each in outputs],
+    )
+    return left, right
+
+
+def build(
+    model: Model, layouts: Layouts, *, inputs: Sequence[str], outputs: Sequence[str]
+) -> Network:
+    """Layers of the main graph that the outputs depend on.
+
+    Parameters
+    ----------
+    model
+        With inferred shapes, default attributes (see `inspector.read`) and its nodes in order.
+    inputs, outputs
+        Names as they are paired with the other model's.
+    """
+    view = View(model)
+    builder = _Builder(view, layouts)
+    layers = tuple(builder.layer(n) for n in in_sequence(view, inputs=inputs, outputs=outputs))
+    sources = {name: view.source(name) for n in model.graph.nodes for name in n.outputs if name}
+    return Network(model=model, layers=layers, layouts=layouts, sources=sources)
+
+
+class _Builder:
+    def __init__(self, view: View, layouts: Layouts) -> None:
+        self._view = view
+        self._layouts = layouts
+
+    def layer(self, node: Node) -> Layer:
+        bias = self._view.bias_of.get(id(node))
+        dense = self._view.is_dense(node)
+        op = "Dense" if dense else node.op_type
+        stored, inline = self._stored_inputs(node, dense=dense, bias=bias)
+        attributes = {**self._attributes(node, dense=dense), **inline}
+        if (clipped := clipping.bounds(node, self._values)) is not None:
+            op, attributes, stored = clipping.OPERATOR, clipped, ()
+        if reduction.is_reduction(node):
+            op = reduction.operator(node)
+            attributes = self._reduced(node, attributes)
+        return Layer(
+            op=op,
+            domain="" if node.is_standard else node.domain,
+            label=node.label,
+            node=first_output(node),
+            value=bias.outputs[0] if bias is not None else first_output(node),
+            inputs=tuple(self._view.dynamic_inputs(node)),
+            stored=stored,
+            attributes=attributes,
+            node_fact=node,
+            constants=self._constants(node, dense=dense),
+        )
+
+    def _constants(self, node: Node, *, dense: bool) -> dict[int, Tensor]:
+        kernel = self._view.kernel(node) if dense else None
+        found = {} if kernel is None else {1: kernel[0]}
+        for position, name in enumerate(node.inputs):
+            tensor = self._view.stored(name) if name else None
+            if tensor is not None:
+                found[position] = tensor
+        return found
+
+    def _values(self, name: str) -> Array | None:
+        tensor = self._view.stored(name)
+        return None if tensor is None else self._view.model.weights.load(tensor)
+
+    def _stored_inputs(
+        self, node: Node, *, dense: bool, bias: Node | None
+    ) -> tuple[tuple[Stored, ...], dict[str, str]]:
+        found: list[Stored] = []
+        inline: dict[str, str] = {}
+        kernel = self._view.kernel(node) if dense else None
+        flat = self._layouts.flat.get(node.input(0))
+        for position, name in enumerate(node.inputs):
+            of_kernel = kernel is not None and position == 1
+            tensor = kernel[0] if kernel is not None and of_kernel else self._view.stored(name)
+            if tensor is None:
+                continue
+            if not tensor.is_float and tensor.elements <= _INLINE:
+                inline[f"input {position}"] = str(self._view.model.weights.load(tensor).tolist())
+                continue
+            by_feature = of_kernel or (not dense and len(tensor.dims) == 1)
+            found.append(
+                Stored(
+                    role=_role(node, position),
+                    tensor=tensor,
+                    node=first_output(node),
+                    position=position,
+                    dims=self._read_dims(name, tensor),
+                    transposed=of_kernel and node.int_attribute("transB", 0) != 0,
+                    turned=kernel is not None and of_kernel and kernel[1],
+                    flat=flat if by_feature else None,
+                )
+            )
+        if bias is not None:
+            at = 0 if self._view.stored(bias.input(0)) is not None else 1
+            tensor = self._view.stored(bias.input(at))
+            assert tensor is not None  # that is how the pair was found
+            found.append(
+                Stored(
+                    role="bias",
+                    tensor=tensor,
+                    node=bias.outputs[0],
+                    position=at,
+                    dims=self._read_dims(bias.input(at), tensor),
+                    label=f"{bias.op_type} {bias.label!r}" if bias.label else bias.op_type,
+                )
+            )
+        return tuple(found), inline
+
+    def _read_dims(self, name: str, tensor: Tensor) -> tuple[int, ...] | None:
+        """The dims in which a stored tensor is read under `name`."""
+        if name in self._view.graph.initializers or self._view.producer[name].op_type == "Constant":
+            return tensor.dims
+        known = self._view.graph.values.get(name)
+        dims = known.dims if known is not None else None
+        found = tuple(dim for dim in dims or () if isinstance(dim, int))
+        return found if dims is not None and len(found) == len(dims) else None
+
+    def _attributes(self, node: Node, *, dense: bool) -> dict[str, str]:
+        """The attributes that say what the operator computes, in words that can be compared."""
+        if dense:
+            return {}
+        known = self._view.graph.values.get(node.input(0))
+        return words_of(
+            node,
+            self._view.model,
+            axes=self._layouts.axes.get(node.input(0)),
+            dims=known.dims if known is not None else None,
+            weight=self._view.stored(node.input(1)) if node.op_type in CONVOLUTIONS else None,
+            outer=self._outer(node),
+        )
+
+    def _reduced(self, node: Node, attributes: Mapping[str, str]) -> dict[str, str]:
+        """A reduction's attributes, free of how they are written."""
+        known = self._view.graph.values.get(node.input(0))
+        stored = self._view.stored(node.input(1))
+        given = None if stored is None else self._view.model.weights.load(stored).reshape(-1)
+        return reduction.attributes(
+            node,
+            attributes,
+            axes=self._layouts.axes.get(node.input(0)),
+            dims=known.dims if known is not None else None,
+            given=None if given is None else [int(each) for each in given],
+        )
+
+    def _outer(self, node: Node) -> dict[str, str]:
+        """Digests of what a node's subgraphs read: values by place, stored tensors by content."""
+        found: dict[str, str] = {}
+        for name in captured(node):
+            tensor = self._view.stored(name)
+            here = len(found)
+            found[name] = digest_of_tensor(self._view.model, tensor) if tensor else f"value {here}"
+        return found
+
+
+def _role(node: Node, position: int) -> str:
+    if node.op_type in COMMUTATIVE and node.is_standard and len(node.inputs) == 2:
+        # Which side of a sum the constant stands on is the exporter's choice.
+        return "operand"
+    names = {
+        "BatchNormalization": ("", "scale", "B", "mean", "var"),
+        "Conv": ("", "kernel", "bias"),
+        "ConvTranspose": ("", "kernel", "bias"),
+        "Gemm": ("", "kernel", "bias"),
+        "MatMul": ("", "kernel"),
+    }.get(node.op_type, ())
+    known = names[position] if position < len(names) else ""
+    return known or f"input {position}"

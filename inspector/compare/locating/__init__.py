@@ -1,0 +1,1 @@
+"""Where a difference begins, and the experiments that prove why."""

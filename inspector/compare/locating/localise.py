@@ -1,0 +1,110 @@
+"""Where the difference between two models arises: the first place, and how it grows from there.
+
+A place that differs proves nothing by itself: a convolution with its BatchNorm folded in gives
+other values than one without, and the models are one all the same. What counts are places from
+which an output that differs can be reached without passing one that agrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from inspector.compare.graphs.structure import Network
+from inspector.compare.locating.sweep import Held
+from inspector.facts.comparison import Localisation, Point
+
+
+def first_fault(held: Sequence[Held], right: Network, outputs: Iterable[str]) -> Held | None:
+    """The first place on the way to an output that differs, with all before it in agreement.
+
+    Parameters
+    ----------
+    held
+        Places in the order of the right network, its outputs included.
+    outputs
+        The right side's outputs.
+    """
+    suspects = suspected(held, right, outputs)
+    return suspects[0] if suspects else None
+
+
+def suspected(held: Sequence[Held], right: Network, outputs: Iterable[str]) -> list[Held]:
+    """Places that differ, and from which a differing output is reached past none that agrees."""
+    values: dict[str, list[Held]] = {}
+    for each in held:
+        if not each.place.is_read:
+            values.setdefault(each.place.right, []).append(each)
+    reads = {(each.place.node, _source(each, right)): each for each in held if each.place.is_read}
+    layers = {layer.value: layer for layer in right.layers}
+    found: list[Held] = []
+    pending = []
+    for name in outputs:
+        here = values.get(name, ())
+        if any(not each.within for each in here):
+            found += [each for each in here if not each.within and not each.place.inner]
+            pending.append((right.sources.get(name, name), True))
+    seen: set[str] = set()
+    while pending:
+        value, differs = pending.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        own = values.get(value, ())
+        # A run of operators that ends here is judged by its end, not by what lies inside of it.
+        judging = [each for each in own if not each.place.inner] or own
+        if judging and all(each.within for each in judging) and not differs:
+            continue
+        found += [each for each in judging if not each.within and not each.place.inner]
+        layer = layers.get(value)
+        if layer is None:
+            continue
+        for name in layer.inputs:
+            read = reads.get((layer.node, name))
+            if read is not None and read.within:
+                continue
+            if read is not None:
+                found.append(read)
+            pending.append((name, False))
+    return sorted(dict.fromkeys(found), key=lambda each: (each.place.layer, not each.place.is_read))
+
+
+def _source(held: Held, right: Network) -> str:
+    return right.sources.get(held.place.right, held.place.right)
+
+
+def localisation(
+    held: Sequence[Held], suspects: Sequence[Held], *, reason: str = "", all_points: bool = False
+) -> Localisation:
+    """What a sweep found, as a fact.
+
+    Parameters
+    ----------
+    held
+        All places that were compared.
+    suspects
+        Those on the way to an output that differs; the first is where the difference arises.
+    all_points
+        Whether to list places that agree, too.
+    """
+    shown = held if all_points else suspects
+    return Localisation(
+        points=tuple(point(each) for each in shown),
+        first=point(suspects[0]) if suspects else None,
+        compared=len(held),
+        reason=reason,
+    )
+
+
+def point(held: Held) -> Point:
+    """One place as a fact."""
+    place = held.place
+    return Point(
+        left=place.left,
+        right=place.right,
+        left_where=place.left_where,
+        right_where=place.right_where,
+        max_abs=held.max_abs,
+        relative=held.relative,
+        tolerance=held.tolerance,
+        within=held.within,
+    )

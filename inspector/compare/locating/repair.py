@@ -1,0 +1,190 @@
+"""Causes found one after the other: repair the first place that differs, and look on from there.
+
+At the first place that differs, what was found in the graphs there is patched; where that brings
+the place together it was the cause. Where it does not, or nothing can be patched, the left side's
+values are put in at that place: what lies behind is compared as if the fault were mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from inspector.compare.causes.candidate import Candidate
+from inspector.compare.causes.explain import cause_of
+from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.locating.localise import suspected
+from inspector.compare.locating.places import Place
+from inspector.compare.locating.sweep import Graft, Held, Sweep
+from inspector.compare.runtime.host import HostGoneError
+from inspector.errors import UndecidedError
+from inspector.facts.comparison import Cause, CauseKind, Proof
+from inspector.facts.patch import Patch
+
+MOST_FAULTS = 24
+"""Places that are mended one after the other: beyond that, the networks are not the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One place that differed, and what mended it: candidates' patches, or the left's values."""
+
+    held: Held
+    patched: tuple[Candidate, ...] = ()
+    near: tuple[Candidate, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Repair:
+    """What was mended; `whole` says whether the outputs agree with all of it."""
+
+    faults: list[Fault] = field(default_factory=list)
+    patches: list[Patch] = field(default_factory=list)
+    grafts: list[Graft] = field(default_factory=list)
+    whole: bool = False
+    reason: str = ""
+
+
+def repaired(
+    sweep: Sweep,
+    places: Sequence[Place],
+    found: Correspondence,
+    candidates: Sequence[Candidate],
+    outputs: Iterable[str],
+    *,
+    held: Sequence[Held],
+    progress: Callable[[str], None],
+) -> Repair:
+    """Mend the right side place by place until the outputs agree.
+
+    Parameters
+    ----------
+    held
+        What a sweep without any repair found.
+
+    Raises
+    ------
+    HostGoneError
+        The process in which models run has ended.
+    """
+    made = Repair()
+    wanted = tuple(outputs)
+    number = {id(each): at for at, each in enumerate(places)}
+    current = list(held)
+    while len(made.faults) < MOST_FAULTS:
+        suspects = suspected(current, found.right, wanted)
+        if not suspects:
+            made.whole = True
+            return made
+        first = suspects[0]
+        progress(f"proving causes: {first.place.right_where}")
+        if not _mend(made, first, sweep, candidates):
+            made.reason = "the left side's values cannot be put into the right side"
+            return made
+        at = number[id(first.place)]
+        # What lies in front of it does not change.
+        kept = [each for each in current if number[id(each.place)] < at]
+        again = sweep.held(places[at:], made.patches, made.grafts)
+        current = [*kept, *(_as_grafted(each, made) for each in again)]
+    made.reason = f"more than {MOST_FAULTS} places differ"
+    return made
+
+
+def _as_grafted(held: Held, made: Repair) -> Held:
+    """A place as what reads it sees it: with the left side's values where they were put in."""
+    return replace(held, within=True) if held.place in {e.place for e in made.grafts} else held
+
+
+def _mend(
+    made: Repair,
+    fault: Held,
+    sweep: Sweep,
+    candidates: Sequence[Candidate],
+) -> bool:
+    """Mend one place, by patches if they do; whether it could be done."""
+    near = [each for each in candidates if _is_near(each, fault.place)]
+    for group in _groups([each for each in near if each.patches]):
+        patches = [*made.patches, *(patch for each in group for patch in each.patches)]
+        again = list(sweep.held([fault.place], patches, made.grafts))
+        if again and again[0].within:
+            alike = _alike(group, candidates, made)
+            made.patches = [*patches, *(patch for each in alike for patch in each.patches)]
+            made.faults.append(Fault(held=fault, patched=(*group, *alike), near=tuple(near)))
+            return True
+    made.faults.append(Fault(held=fault, near=tuple(near)))
+    return _graft(made, fault, sweep)
+
+
+def _alike(
+    group: Sequence[Candidate], candidates: Sequence[Candidate], made: Repair
+) -> list[Candidate]:
+    """What says the same of other layers: an epsilon that differs differs everywhere."""
+    if len(group) != 1:
+        return []
+    done = {id(each) for fault in made.faults for each in fault.patched}
+    wanted = _saying(group[0])
+    return [
+        each
+        for each in candidates
+        if each.patches
+        and each is not group[0]
+        and id(each) not in done
+        and _saying(each) == wanted
+    ]
+
+
+def _saying(candidate: Candidate) -> tuple[str, ...]:
+    return candidate.kind.value, candidate.what, candidate.left, candidate.right
+
+
+def _groups(near: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+    """Each alone, then all."""
+    yield from ([each] for each in near)
+    if len(near) > 1:
+        yield list(near)
+
+
+def _graft(made: Repair, fault: Held, sweep: Sweep) -> bool:
+    try:
+        values = fault.form.to_right(sweep.left_value(fault.place.left))
+    except HostGoneError:
+        raise
+    except (UndecidedError, ValueError):
+        return False
+    made.grafts.append(Graft(place=fault.place, values=values))
+    return True
+
+
+def _is_near(candidate: Candidate, place: Place) -> bool:
+    """Whether a difference can show at a place first."""
+    return bool(candidate.nodes & place.nodes)
+
+
+def causes_of(repair: Repair) -> Iterator[Cause]:
+    """The faults that were mended, as causes."""
+    for fault in repair.faults:
+        if fault.patched:
+            for each in fault.patched:
+                yield cause_of(each, Proof.NECESSARY, None, "")
+        elif len(fault.near) == 1:
+            yield cause_of(fault.near[0], Proof.LOCATED, fault.held.max_abs, "")
+        else:
+            yield _located(fault)
+
+
+def _located(fault: Fault) -> Cause:
+    place = fault.held.place
+    named = dict.fromkeys(f"{each.what} ({each.kind.value})" for each in fault.near)
+    words = ", ".join(named)
+    kind = fault.near[0].kind if fault.near else CauseKind.STRUCTURE
+    return Cause(
+        kind=kind,
+        what=words or "values",
+        left_where=place.left_where,
+        right_where=place.right_where,
+        left="one value" if not fault.near else fault.near[0].left,
+        right=f"up to {fault.held.max_abs:.3g} away" if not fault.near else fault.near[0].right,
+        proof=Proof.LOCATED,
+        effect=fault.held.max_abs,
+        reason="fed the same values, the two sides differ here",
+    )

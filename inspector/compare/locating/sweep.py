@@ -1,0 +1,297 @@
+"""Values in the middle of both models, run and held against each other, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from inspector.compare.feeding.feeds import Batch
+from inspector.compare.graphs.structure import Network
+from inspector.compare.locating.forms import Form, find_form
+from inspector.compare.locating.places import Place
+from inspector.compare.measuring.floor import allowance, moved_by_an_ulp, neighbours
+from inspector.compare.pairing.layout import Layouts
+from inspector.compare.runtime.host import Host, HostedRunner, HostGoneError
+from inspector.compare.runtime.run import Array, Fed
+from inspector.errors import RunError, UndecidedError
+from inspector.facts.model import Model
+from inspector.facts.patch import Expose, Feed, Patch, Runnable
+
+SLACK = 4.0
+"""Tolerances that a value in the middle may take: its floor is measured with fewer draws."""
+
+_COPIES = 20
+"""Arrays of a value's size that are held at a time while it is compared, both sides together."""
+
+_MOST_MOVED = 2**25
+"""Bytes of weights that are moved to measure the floor; of larger models the inputs alone are."""
+
+_OPEN = 32
+"""Length that an unknown dimension is taken to have where memory is planned."""
+
+Patched = Callable[[Model, Sequence[Patch]], Runnable]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Held:
+    """One place, compared."""
+
+    place: Place
+    form: Form
+    max_abs: float
+    relative: float
+    tolerance: float
+    within: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Graft:
+    """The left side's values in place of the right side's own at a place."""
+
+    place: Place
+    values: Array
+
+    def feed(self) -> Feed:
+        name = f"bninspect_graft_{self.place.right}_{self.place.node}_{self.place.position}"
+        return Feed(
+            value=self.place.right,
+            name=name,
+            dtype=self.values.dtype.name,
+            node=self.place.node,
+            position=self.place.position,
+        )
+
+
+class Sweep:
+    """Runs both models with their inner values given out, on one batch.
+
+    Parameters
+    ----------
+    networks
+        Both models, aligned.
+    batch
+        What both are fed.
+    patched
+        Writes a copy of each side's model with patches.
+    memory
+        Bytes that values may take at a time.
+    """
+
+    def __init__(
+        self,
+        networks: tuple[Network, Network],
+        batch: Batch,
+        *,
+        host: Host,
+        patched: tuple[Patched, Patched],
+        memory: int,
+        seed: int,
+    ) -> None:
+        self._networks = networks
+        self._batch = batch
+        self._host = host
+        self._patched = patched
+        self._memory = memory
+        self._seed = seed
+
+    @property
+    def _layouts(self) -> tuple[Layouts, Layouts]:
+        return self._networks[0].layouts, self._networks[1].layouts
+
+    def held(
+        self, places: Sequence[Place], patches: Sequence[Patch] = (), grafts: Sequence[Graft] = ()
+    ) -> Iterator[Held]:
+        """Compare place after place; the right side has patches and grafts applied.
+
+        Places that cannot be run or brought into one form are left out.
+
+        Raises
+        ------
+        HostGoneError
+            The process in which models run has ended.
+        """
+        for chunk in self._chunks(places):
+            yield from self._of(chunk, patches, grafts)
+
+    def left_value(self, name: str) -> Array:
+        """The left side's value `name` on the batch.
+
+        Raises
+        ------
+        inspector.errors.RunError
+            It cannot be had.
+        """
+        return self._loaded(0, [name], ()).run(self._batch.left)[name]
+
+    def _of(
+        self, places: Sequence[Place], patches: Sequence[Patch], grafts: Sequence[Graft]
+    ) -> Iterator[Held]:
+        lefts = list(dict.fromkeys(each.left for each in places))
+        rights = list(dict.fromkeys(each.right for each in places))
+        fed = self._right_fed(grafts)
+        changes = (*patches, *(each.feed() for each in grafts))
+        try:
+            one = self._moved(0, lefts, (), self._batch.left)
+            other = self._moved(1, rights, changes, fed)
+        except HostGoneError:
+            raise
+        except UndecidedError:  # it does not run, or a patch cannot be written
+            if len(places) == 1:
+                return
+            middle = len(places) // 2
+            yield from self._of(places[:middle], patches, grafts)
+            yield from self._of(places[middle:], patches, grafts)
+            return
+        for each in places:
+            found = self._hold(each, one[each.left], other[each.right])
+            if found is not None:
+                yield found
+
+    def _right_fed(self, grafts: Sequence[Graft]) -> Fed:
+        fed = self._batch.right
+        if not grafts:
+            return fed
+        return replace(
+            fed, values={**fed.values, **{each.feed().name: each.values for each in grafts}}
+        )
+
+    def _moved(
+        self, side: int, names: Sequence[str], patches: Sequence[Patch], fed: Fed
+    ) -> dict[str, tuple[Array, Array]]:
+        """Each value, and how far its elements move where nothing but rounding changes."""
+        runner = self._loaded(side, names, patches)
+        plain = runner.run(fed)
+        rng = np.random.default_rng([self._seed, side])
+        moved = [runner.run(moved_by_an_ulp(fed, rng))]
+        weights = _moved_weights(self._networks[side], self._seed)
+        # What a patch puts in has a name of its own, and a moved weight that nothing reads is none.
+        if weights:
+            del runner
+            with suppress(RunError):  # then the floor is that of moved inputs
+                moved.append(self._loaded(side, names, patches, weights).run(fed))
+        found = {}
+        for name in names:
+            # Let go of as they are used: all of them at a time are what takes memory.
+            values = plain.pop(name)
+            found[name] = values, _most_moved(values, [each.pop(name) for each in moved])
+        return found
+
+    def _loaded(
+        self,
+        side: int,
+        names: Sequence[str],
+        patches: Sequence[Patch],
+        weights: Mapping[str, Array] | None = None,
+    ) -> HostedRunner:
+        model = self._networks[side].model
+        copy = self._patched[side](model, [*patches, *(Expose(value=name) for name in names)])
+        return self._host.load(copy, name=model.path, optimise=False, instead=weights or {})
+
+    def _hold(
+        self, place: Place, one: tuple[Array, Array], other: tuple[Array, Array]
+    ) -> Held | None:
+        (left, left_moved), (right, right_moved) = one, other
+        if left.dtype.kind not in "fiub" or right.dtype.kind not in "fiub":
+            return None
+        form = find_form(self._layouts, (place.left, place.right), left, right, _largest)
+        if form is None:
+            return None
+        there = form.to_left(right)
+        apart = _apart(left, there)
+        bound = np.zeros((1,) * left.ndim)
+        if left.dtype.kind == there.dtype.kind == "f":
+            finite = np.where(np.isfinite(left), left, 0), np.where(np.isfinite(there), there, 0)
+            moved = left_moved, form.to_left(right_moved)
+            allowed = allowance([finite[0]], [finite[1]], [moved[0]], [moved[1]])
+            bound = SLACK * allowed.bounds[0]
+        numbers = left[np.isfinite(left)].astype(np.float64)
+        scale = float(numbers.std()) if numbers.size else 0.0
+        largest = float(apart.max(initial=0.0))
+        return Held(
+            place=place,
+            form=form,
+            max_abs=largest,
+            relative=largest / scale if scale else (0.0 if largest == 0.0 else float("inf")),
+            tolerance=float(np.broadcast_to(bound, apart.shape).reshape(-1)[int(apart.argmax())])
+            if apart.size
+            else 0.0,
+            within=bool((apart <= bound).all()),
+        )
+
+    def _chunks(self, places: Sequence[Place]) -> Iterator[list[Place]]:
+        chunk: list[Place] = []
+        size = 0
+        for each in places:
+            own = _COPIES * self._bytes(each)
+            if chunk and size + own > self._memory:
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(each)
+            size += own
+        if chunk:
+            yield chunk
+
+    def _bytes(self, place: Place) -> int:
+        known = self._networks[1].model.graph.values.get(place.right)
+        dims = known.dims if known is not None and known.dims is not None else (_OPEN,) * 4
+        rows = self._batch.size
+        lengths = [
+            each if isinstance(each, int) and each > 0 else (rows if at == 0 else _OPEN)
+            for at, each in enumerate(dims)
+        ]
+        return 4 * prod(lengths)
+
+
+def _moved_weights(network: Network, seed: int) -> dict[str, Array]:
+    """Every float initializer that a layer reads, moved to a neighbour."""
+    model = network.model
+    names = model.graph.initializers
+    stored = {
+        each.tensor.name: each.tensor
+        for layer in network.layers
+        for each in layer.stored
+        if layer.op in _WEIGHED
+        and names.get(each.tensor.name) is each.tensor
+        and each.tensor.dtype in _MOVABLE
+    }
+    if sum(each.elements * _MOVABLE[each.dtype] for each in stored.values()) > _MOST_MOVED:
+        return {}
+    rng = np.random.default_rng(seed)
+    return {name: neighbours(model.weights.load(each), rng) for name, each in stored.items()}
+
+
+_WEIGHED = frozenset(
+    "Conv ConvTranspose Dense MatMul Gemm BatchNormalization InstanceNormalization Add Sub Mul Div "
+    "LayerNormalization GroupNormalization PRelu LSTM GRU RNN Gather".split()
+)
+"""Operators whose constants are weights; a Resize reads sizes, which are not rounded."""
+
+_MOVABLE = {"float16": 2, "float32": 4, "float64": 8}
+
+
+def _most_moved(plain: Array, moved: Sequence[Array]) -> Array:
+    found = np.zeros(plain.shape)
+    if plain.dtype.kind == "f":
+        for each in moved:
+            if each.shape == plain.shape:
+                np.maximum(found, np.nan_to_num(_apart(plain, each), posinf=0.0), out=found)
+    return found
+
+
+def _apart(left: Array, right: Array) -> Array:
+    """Distances; NaN and infinity are no distance where both sides have the same one there."""
+    if left.dtype.kind in "biu" and right.dtype.kind in "biu":
+        return np.asarray(np.abs(left.astype(np.float64) - right.astype(np.float64)))
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(a - b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.where(np.isnan(apart) | np.isinf(apart), np.where(same, 0.0, np.inf), apart)
+
+
+def _largest(left: Array, right: Array) -> float:
+    return float(_apart(left, right).max(initial=0.0))

@@ -1,0 +1,1 @@
+"""How far outputs lie apart, and how far rounding alone would move them."""

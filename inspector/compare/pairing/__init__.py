@@ -1,0 +1,1 @@
+"""Which inputs and outputs correspond, and in which layout."""
