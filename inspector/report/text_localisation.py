@@ -26,6 +26,8 @@ def write_localisation(fact: Localisation, page: Page) -> None:
         indent=4,
         hang=2,
     )
+    if fact.reason:
+        page.line((printable(fact.reason), DOUBT), indent=2, hang=2)
     grown = [each for each in fact.points if each != fact.first]
     if not grown:
         return

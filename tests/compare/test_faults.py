@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from inspector.compare.causes.explain import Explanation
 from inspector.facts.comparison import CauseKind, Comparison, Proof, Verdict
 from tests.compare import branches
 from tests.compare.branches import (
@@ -259,3 +260,32 @@ def test_little_memory_means_more_passes_and_the_same_answer(compare: Compare) -
         patch.setattr(sweep, "_COPIES", 10**6)
         chunked = compare(network(), right)
     assert whole.localisation == chunked.localisation
+
+
+def test_what_was_not_looked_for_any_more_is_said(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two faults that only the left side's values mend, where one may be mended."""
+    from inspector.compare.locating import repair
+    from inspector.report import render
+
+    def otherwise(model: onnx.ModelProto) -> None:
+        for name in ("leaky", "tanh"):
+            own = branches.node(model, name)
+            own.op_type = "Softplus"
+            del own.attribute[:]
+
+    def no_patches(*_: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(repair, "MOST_FAULTS", 1)
+    monkeypatch.setattr(repair, "_groups", no_patches)
+    monkeypatch.setattr("inspector.compare.locating.diagnose.explain", _unsettled)
+    found = compare(network(), changed(network(), otherwise))
+    assert found.localisation is not None
+    assert found.localisation.reason == "no more causes were looked for: more than 1 places differ"
+    assert "no more causes were looked for" in render(found, "text")
+
+
+def _unsettled(*_: object) -> Explanation:
+    return Explanation(explained=False)

@@ -66,6 +66,8 @@ def diagnose(
     try:
         repair = repaired(sweep, places, found, candidates, wanted, held=held, progress=progress)
         explanation = _after(repair, candidates, experiment)
+        if repair.reason and not explanation.explained:
+            where = replace(where, reason=f"no more causes were looked for: {repair.reason}")
     except HostGoneError as error:
         explanation = unproved(candidates, error.what)
     return Diagnosis(explanation=explanation, localisation=where)
