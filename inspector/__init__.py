@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from inspector.facts.comparison import Comparison, Verdict
     from inspector.facts.export import Export
     from inspector.facts.finding import Check, CheckSettings
+    from inspector.facts.fix import FixOptions
     from inspector.facts.inspection import Inspection
     from inspector.facts.reconciliation import Explanation, Reconciliation
     from inspector.facts.summary import Summary
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         summary_table,
     )
     from inspector.flows.check import check_files
+    from inspector.flows.fix import fix_files
     from inspector.pipelines import export_compare, restore_file
 
 __version__ = "0.1.0"
@@ -36,6 +38,7 @@ __all__ = [
     "Comparison",
     "Explanation",
     "Export",
+    "FixOptions",
     "Inspection",
     "InspectorError",
     "Reconciliation",
@@ -49,6 +52,7 @@ __all__ = [
     "export_compare",
     "export_keras",
     "export_torch",
+    "fix_files",
     "inspect_file",
     "reconcile_files",
     "restore_file",
@@ -69,6 +73,8 @@ _HOME = {
     "Table": "inspector.facts.table",
     "Verdict": "inspector.facts.comparison",
     "check_files": "inspector.flows.check",
+    "fix_files": "inspector.flows.fix",
+    "FixOptions": "inspector.facts.fix",
     "compare_files": "inspector.flows",
     "explain_total": "inspector.flows",
     "export_compare": "inspector.pipelines",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DIFFERENT = 1
+FINDINGS = 1
 
 
 def main(folder: Path) -> int:
@@ -29,6 +30,8 @@ def main(folder: Path) -> int:
     say("4. And once the PyTorch network is written to match?")
     run("export", "torch", "models/torch_cnn.py:matched", "-o", matched)
     run("compare", keras, matched)
+    say("5. May it be deployed?")
+    run("check", matched, "--baseline", torch, expected=FINDINGS)
     say(f"The three files are in {folder}; docs/start-to-finish.md explains all of this.")
     return 0
 

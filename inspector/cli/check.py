@@ -13,16 +13,22 @@ from inspector.cli.check_options import (
     BaselineOption,
     CheckFormatOption,
     ConfigOption,
+    DiffOption,
     ExtendSelectOption,
     FailOnOption,
+    FixOption,
+    FoldOption,
     FullOption,
     IgnoreOption,
     IsolatedOption,
     JobsOption,
+    NoBackupOption,
     PathsArgument,
     QuietOption,
     ReportsOption,
     SelectOption,
+    SetEpsilonOption,
+    SetMomentumOption,
     SetOption,
     SeverityOption,
     ShowIgnoredOption,
@@ -30,12 +36,19 @@ from inspector.cli.check_options import (
 from inspector.cli.collector import collect_cycles
 from inspector.cli.options import ExternalDirOption, Format, FormatOption
 from inspector.cli.outputs import CheckFormat, outputs, refuse_inputs, write_outputs
-from inspector.cli.terminal import counted_progress, print_report, wants_color, width
+from inspector.cli.terminal import (
+    counted_progress,
+    print_report,
+    progress,
+    wants_color,
+    width,
+)
 from inspector.cli.usage import Command
 from inspector.errors import UsageError
 
 if TYPE_CHECKING:
     from inspector.check.settings import Configuration
+    from inspector.facts.fix import FixedFile
     from inspector.report.page import Page
 
 
@@ -64,14 +77,21 @@ def check(
     full: FullOption = False,
     show_ignored: ShowIgnoredOption = False,
     quiet: QuietOption = False,
+    fix: FixOption = False,
+    diff: DiffOption = False,
+    no_backup: NoBackupOption = False,
+    fold: FoldOption = False,
+    set_epsilon: SetEpsilonOption = None,
+    set_momentum: SetMomentumOption = None,
 ) -> None:
     """Check models for what makes their BatchNorms wrong, unstable or slow once deployed.
 
     Exits with 1 where something is found of the severity of --fail-on or above; else with 3 where
-    a file could not be read (the others are checked all the same); else with 0.
+    a file could not be read (the others are checked all the same); else with 0. With --fix, what
+    is left counts; with --diff, it is 1 where something would change.
     """
     from inspector.check.settings import Asked, with_asked
-    from inspector.cli.verdicts import check_exit_code
+    from inspector.cli.fixing import fix_exit_code, fix_options, show_diff, show_fixes
     from inspector.flows.check import check_files
     from inspector.flows.discover import discover
     from inspector.report import render
@@ -86,18 +106,48 @@ def check(
         thresholds=options.numbers(set),
         fail_on=fail_on or "",
     )
+    fixes = fix_options(
+        fix=fix,
+        diff=diff,
+        no_backup=no_backup,
+        fold=fold,
+        epsilon=set_epsilon,
+        momentum=set_momentum,
+        selected=(*(asked.select or ()), *asked.extend_select),
+    )
+    if diff and (output or format is not CheckFormat.text):
+        raise UsageError("--diff writes no reports", hint="leave out --output and --format")
     configured = _configured(config, isolated=isolated)
     models = discover(paths)
     refuse_inputs(reports, models)
-    with counted_progress("checking") as progress:
+    settings = with_asked(configured.settings, asked)
+    baseline = baseline or configured.baseline or None
+    external_dirs = (*(external_dir or ()), *configured.external_dirs)
+    with counted_progress("checking") as counted:
         fact = check_files(
             models,
-            with_asked(configured.settings, asked),
-            baseline=baseline or configured.baseline or None,
-            external_dirs=(*(external_dir or ()), *configured.external_dirs),
+            settings,
+            baseline=baseline,
+            external_dirs=external_dirs,
             jobs=jobs or configured.jobs,
-            progress=progress,
+            progress=counted,
         )
+    done: tuple[FixedFile, ...] = ()
+    if fixes is not None:
+        from inspector.flows.fix import fix_files
+
+        with progress() as stage:
+            fact, done = fix_files(
+                fact,
+                settings,
+                fixes,
+                baseline=baseline,
+                external_dirs=external_dirs,
+                progress=stage,
+            )
+    if diff:
+        show_diff(done, quiet=quiet)
+        raise typer.Exit(int(fix_exit_code(fact, done, diff=True)))
     write_outputs(fact, reports)
     if format is CheckFormat.text:
         from inspector.report.text_check import write_check
@@ -107,7 +157,8 @@ def check(
         print_report(page.text() if page.lines else "")
     else:
         print_report(render(fact, format))
-    raise typer.Exit(int(check_exit_code(fact)))
+    show_fixes(done, aside=format is not CheckFormat.text, quiet=quiet)
+    raise typer.Exit(int(fix_exit_code(fact, done, diff=False)))
 
 
 def rules(format: FormatOption = Format.text) -> None:

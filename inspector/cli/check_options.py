@@ -119,6 +119,43 @@ QuietOption = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Show findings alone, and what cannot be read."),
 ]
+FixOption = Annotated[
+    bool,
+    typer.Option(
+        "--fix",
+        help="Fix in the files what can be fixed safely; each fix is verified before a file is "
+        "replaced.",
+    ),
+]
+DiffOption = Annotated[
+    bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")
+]
+NoBackupOption = Annotated[
+    bool, typer.Option("--no-backup", help="With --fix: keep no copy (FILE.bak) of what it fixes.")
+]
+FoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--fold",
+        help="With --fix: fold BatchNorms into the operators in front of them, too (BN033).",
+    ),
+]
+SetEpsilonOption = Annotated[
+    float | None,
+    typer.Option(
+        "--set-epsilon",
+        metavar="N",
+        help="With --fix: the epsilon to set where BN043 or BN044 complain of one.",
+    ),
+]
+SetMomentumOption = Annotated[
+    float | None,
+    typer.Option(
+        "--set-momentum",
+        metavar="N",
+        help="With --fix: the momentum to set where BN045 complains of one.",
+    ),
+]
 
 
 def codes(given: Sequence[str] | None) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from inspector.facts.patch import Patch, Runnable
 from inspector.flows.opened import Path, opened
 
 if TYPE_CHECKING:
+    from inspector.compare.runtime.run import Array
     from inspector.write.upgrade import Form
 
 
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
 class Side:
     """A model that is compared.
 
-    `model` is what is fed and run; `view` the same without its quantisation grids, in whose graph
-    causes are looked for. `form` is what stands for a file that ONNX Runtime does not run as it is.
+    `model` is what is fed and run; `view` the same without its quantisation grids and with nodes
+    for the BatchNorms that are written out, in whose graph causes are looked for. `form` is what
+    stands for a file that ONNX Runtime does not run as it is. `steps` are those of the grids that
+    weights of `view` were rounded to, by name; None where no grid was taken away.
     """
 
     model: Model
     view: Model
     form: Form | None = None
+    steps: Mapping[str, Array] | None = None
 
     @property
     def source(self) -> FilePath | Runnable:
@@ -95,10 +99,14 @@ def open_side(path: Path, external_dirs: Sequence[Path]) -> Side:
 
 
 def _side(model: Model, form: Form | None = None) -> Side:
+    from inspector.flows.native import with_native_norms
     from inspector.write.dequantise import dequantised
 
-    view = dequantised(model)
-    return Side(model=model, view=model if view is None else _written_out(view), form=form)
+    grids = dequantised(model)
+    view = model if grids is None else _written_out(grids.model)
+    native = with_native_norms(view)
+    view = view if native is None else _written_out(native)
+    return Side(model=model, view=view, form=form, steps=None if grids is None else grids.steps)
 
 
 def _written_out(model: Model) -> Model:

@@ -25,6 +25,7 @@ _INFO = RuleInfo(
     "channel, and mostly is a typing error or a momentum in the wrong place.",
     remedy="look up epsilon in the framework's layer, and set that (an epsilon that was trained "
     "with has to stay)",
+    fix="sets epsilon to the one that is given with `--set-epsilon`, and nothing without it",
     thresholds=(
         Threshold(name="least", default=1e-8, what="the least epsilon that is taken as one"),
         Threshold(name="most", default=0.05, what="the largest epsilon that is taken as one"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from inspector.check.rule import Found, Rule, Thresholds
-from inspector.check.siblings import by_value, strangers, told_epsilon
+from inspector.check.siblings import Stranger, by_value, strangers, told_epsilon
 from inspector.check.subject import Subject
-from inspector.check.together import about
+from inspector.check.together import about, divisible
 from inspector.check.words import number
 from inspector.facts.batchnorm import BatchNorm, Confidence
 from inspector.facts.finding import RuleInfo, Severity, Threshold
@@ -26,6 +27,7 @@ _INFO = RuleInfo(
     "or several layers in a row, with an epsilon of their own are networks of their own and not "
     "reported; where the slopes would hardly change, the finding is of severity info.",
     remedy="compare with the framework's layer, and set the epsilon that it was trained with",
+    fix="sets epsilon to the one that is given with `--set-epsilon`, and nothing without it",
     thresholds=(
         Threshold(
             name="share",
@@ -78,18 +80,27 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     order = subject.norms.batchnorms
     groups = by_value(order, told_epsilon)
     for each in strangers(groups, order, most=thresholds["share"], same=same):
-        effect = _effect(each.norms, each.usual, subject)
-        small = effect is not None and effect < thresholds["effect"]
-        told = "" if effect is None else f"; with that, a slope changes by {number(100 * effect)} %"
-        yield about(
-            each.norms,
-            f"epsilon is {number(each.number)}, where {each.others} other BatchNorms have "
-            f"{number(each.usual)}{told}",
-            severity=Severity.INFO if small else None,
-            epsilon=each.number,
-            usual=each.usual,
-            effect="unknown" if effect is None else effect,
+        names = [norm.name for norm in each.norms]
+        yield from divisible(
+            each.norms, names, partial(_told, each, subject=subject, least=thresholds["effect"])
         )
+
+
+def _told(
+    stranger: Stranger, norms: Sequence[BatchNorm], *, subject: Subject, least: float
+) -> Found:
+    effect = _effect(norms, stranger.usual, subject)
+    small = effect is not None and effect < least
+    told = "" if effect is None else f"; with that, a slope changes by {number(100 * effect)} %"
+    return about(
+        norms,
+        f"epsilon is {number(stranger.number)}, where {stranger.others} other BatchNorms have "
+        f"{number(stranger.usual)}{told}",
+        severity=Severity.INFO if small else None,
+        epsilon=stranger.number,
+        usual=stranger.usual,
+        effect="unknown" if effect is None else effect,
+    )
 
 
 def _effect(norms: Sequence[BatchNorm], usual: float, subject: Subject) -> float | None:

@@ -25,6 +25,7 @@ _INFO = RuleInfo(
     "little else; at 1 they never move.",
     remedy="where training goes on from the file, set momentum to one minus the framework's (0.9 "
     "for PyTorch's default); where it does not, nothing depends on it",
+    fix="sets momentum to the one that is given with `--set-momentum`, and nothing without it",
     thresholds=(
         Threshold(
             name="least",
@@ -68,10 +69,13 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     told = set()
     for momentum, norms in groups.items():
         what = _wrong(momentum, thresholds["least"])
+        # PyTorch's momentum=None, a plain average over all batches, is exported as 1: where all
+        # layers have it, that is the network's way.
+        if momentum == 1 and len(groups) == 1 and not any(norm.training for norm in norms):
+            continue
         if what:
             told.add(momentum)
             certain = not 0 <= momentum <= 1
-            # PyTorch's momentum=None, a plain average over all batches, is exported as 1.
             frozen = momentum == 1
             yield about(
                 norms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isnan
 
 from inspector.compare.feeding.feeds import Batch, Plan
 from inspector.compare.measuring.difference import distances
@@ -60,7 +61,8 @@ class Measured:
             ratios = [
                 ratio(each, self.left_results[at], self.right_results[at]) for each in self.outputs
             ]
-            return max(ratios, default=0.0)
+            # NaN lies further away than any number.
+            return float("inf") if any(map(isnan, ratios)) else max(ratios, default=0.0)
 
         far = [apart(at) for at in range(len(self.batches))]
         enough = [at for at, each in enumerate(far) if each >= max(far) / 2]
