@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from inspector.check.kernels import channels_given, in_front
 from inspector.check.sites import Site, Sites
 from inspector.facts.batchnorm import BatchNorm
-from inspector.facts.graphs import captured
-from inspector.facts.model import Model, Node
+from inspector.facts.model import Node
 
 _BY_CHANNEL = frozenset(
     "Identity Relu LeakyRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Tanh Gelu Mish "
@@ -29,14 +28,14 @@ class Filters:
     each: int
 
 
-def filters_of(norm: BatchNorm, channels: int, sites: Sites, model: Model) -> Filters | None:
+def filters_of(norm: BatchNorm, channels: int, sites: Sites) -> Filters | None:
     """The operator whose filters make each a channel of `norm`; None where others read them too."""
     site = sites.at(norm.scope)
     if site is None:
         return None
     node = in_front(norm, site)
     if node is None and not norm.scope:
-        node = _behind(norm.entered, site, model)
+        node = _behind(norm.entered, site, sites)
     if node is None or channels_given(node, site) != channels:
         return None
     tensor = site.tensor(node.input(1))
@@ -45,17 +44,16 @@ def filters_of(norm: BatchNorm, channels: int, sites: Sites, model: Model) -> Fi
     return Filters(op_type=node.op_type, label=node.label, each=tensor.elements // channels)
 
 
-def _behind(value: str, site: Site, model: Model) -> Node | None:
+def _behind(value: str, site: Site, sites: Sites) -> Node | None:
     """What makes a value of the main graph, seen through operators that work by channel.
 
     Each value on the way is read once, or its filters could not go.
     """
-    outputs = {each.name for each in model.graph.outputs}
-    read_inside = {name for each in site.wiring.nesting for name in captured(each)}
+    kept = sites.leaving(()), sites.read_inside(site)
     for _ in range(_MOST):
         node = site.wiring.producers.get(value)
         alone = len(site.wiring.users.get(value, ())) == 1
-        if node is None or not alone or value in outputs or value in read_inside:
+        if node is None or not alone or any(value in each for each in kept):
             return None
         if node.op_type not in _BY_CHANNEL or not node.is_standard:
             return node

@@ -8,7 +8,6 @@ from inspector.check.sites import Sites
 from inspector.check.subject import Layer
 from inspector.check.values import is_untouched
 from inspector.facts.batchnorm import Form
-from inspector.facts.graphs import captured
 from inspector.facts.model import Model, Node
 
 
@@ -39,29 +38,19 @@ def why_not_inference(layer: Layer, sites: Sites, model: Model) -> str:
         return "its statistics give no finite result"
     if is_untouched(arrays):
         return "its statistics were never updated"
-    if _read(node, layer, sites, model):
+    if _read(node, layer, sites):
         return "something reads its further outputs"
     return ""
 
 
-def _read(node: Node, layer: Layer, sites: Sites, model: Model) -> bool:
+def _read(node: Node, layer: Layer, sites: Sites) -> bool:
     """Whether anything reads more of a node than its first output."""
     more = {name for name in node.outputs[1:] if name}
-    site = sites.at(layer.norm.scope)
+    scope = layer.norm.scope
+    site = sites.at(scope)
     if not more or site is None:
         return bool(more)
-    if not more.isdisjoint(site.wiring.users):
+    # Not `isdisjoint`, which goes through all names of the scope.
+    if any(name in site.wiring.users for name in more):
         return True
-    if any(not more.isdisjoint(captured(each)) for each in site.wiring.nesting):
-        return True
-    return not more.isdisjoint(_outputs(layer, sites, model))
-
-
-def _outputs(layer: Layer, sites: Sites, model: Model) -> set[str]:
-    """The names under which values leave the scope of a layer."""
-    scope = layer.norm.scope
-    outer = sites.at(scope[:-1]) if scope else None
-    if outer is None:
-        return {value.name for value in model.graph.outputs}
-    body = outer.inner[scope[-1]][1]
-    return {each if isinstance(each, str) else each.name for each in body.outputs}
+    return bool(more & sites.read_inside(site)) or bool(more & sites.leaving(scope))

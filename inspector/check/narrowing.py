@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inspector.check.precision import ARITHMETIC, CAST, FOLDED, LARGEST, Halved, halved
+from inspector.check.precision import ARITHMETIC, CAST, FOLDED, LARGEST, Halved, halved, is_sound
 from inspector.check.rule import Found, found
 from inspector.check.subject import Layer, Subject
 from inspector.check.words import in_channels, number
@@ -32,7 +32,10 @@ def lost_in(subject: Subject, dtype: str, most: float) -> Iterator[Found]:
         norm = layer.norm
         if norm.training or not _is_meant(layer, subject, dtype):
             continue
-        result = halved(layer.arrays, norm.epsilon or 0.0, dtype)
+        epsilon = norm.epsilon or 0.0
+        if is_sound(layer.arrays, epsilon, dtype, most):
+            continue
+        result = halved(layer.arrays, epsilon, dtype)
         if result is None:
             continue
         left = np.max(result.losses, axis=0) > most

@@ -25,6 +25,15 @@ Doubles = NDArray[np.float64]
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 """The largest finite number of each type."""
 
+_UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""How far a number is moved at most when it is rounded, as a share of its size."""
+
+_NORMAL = {"float16": 2.0**-14, "bfloat16": 2.0**-126}
+"""The smallest number of each type that has all of its digits."""
+
+_STEP = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
+"""What numbers below that are apart."""
+
 CAST, ARITHMETIC, FOLDED = range(3)
 """The three ways, in the order of `Halved.losses`."""
 
@@ -122,6 +131,33 @@ def halved(arrays: Arrays, epsilon: float, dtype: str) -> Halved | None:
         & ~(np.isfinite(rounded(slope, dtype)) & np.isfinite(rounded(intercept, dtype))),
         slope_lost=lost & sound,
     )
+
+
+def is_sound(arrays: Arrays, epsilon: float, dtype: str, most: float) -> bool:
+    """Whether a glance at a layer tells that no channel's output is moved by more than `most`.
+
+    Most layers are so. With u the unit of rounding, the second way adds most of the three: the
+    slope is off by 4 u of itself and the intercept by 7 u of mean · slope and 2 u of B, where
+    nothing overflows and nothing divided by has lost digits.
+    """
+    four = arrays.scale, arrays.bias, arrays.mean, arrays.var
+    if arrays.slope is None or not arrays.slope.size or any(each is None for each in four):
+        return False
+    scale, bias, mean, var = (each.astype(np.float64) for each in four if each is not None)
+    if len({each.shape for each in (scale, bias, mean, var)}) > 1 or not epsilon >= 0:
+        return False
+    scale, bias, mean = np.abs(scale), np.abs(bias), np.abs(mean)
+    unit, normal, largest = _UNIT[dtype], _NORMAL[dtype], LARGEST[dtype] / 4
+    slope = np.abs(arrays.slope)
+    with np.errstate(all="ignore"):
+        spread, shift = np.sqrt(var), mean * slope
+        exact = (var > 2 * normal) & (scale > normal) & (slope > normal)
+        fits = (scale < largest) & (var + epsilon < largest) & (slope < largest)
+        fits &= shift + bias < largest
+        moved = unit * (12 * shift + 5 * slope * spread + 3 * bias) + 8 * _STEP[dtype] * (slope + 1)
+        sound = exact & fits & (mean < largest) & (moved <= most * (slope * spread + bias))
+    # What is NaN compares as false, and is left to the careful look.
+    return bool(sound.all())
 
 
 def _kept(data: Doubles, dtype: str) -> Doubles:

@@ -15,9 +15,23 @@ Thresholds: TypeAlias = Mapping[str, float]
 """A rule's numbers by name: the user's, or else the defaults."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Several:
+    """The layers that one finding is about, and how to say the same of some of them.
+
+    `tell` takes their places among `names`. It gives None where too few are left to say it of.
+    """
+
+    names: tuple[str, ...]
+    tell: Callable[[Sequence[int]], Found | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a rule has seen; severity, confidence and remedy are the rule's own where left out."""
+    """What a rule has seen; severity, confidence and remedy are the rule's own where left out.
+
+    `several` is there where it is about more layers than one, which may be ignored one by one.
+    """
 
     message: str
     scope: Scope = ()
@@ -28,6 +42,7 @@ class Found:
     confidence: Confidence | None = None
     remedy: str = ""
     fixable: bool = False
+    several: Several | None = None
 
 
 Find: TypeAlias = Callable[[Subject, Thresholds], Iterator[Found]]

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from inspector.check.rule import Rule, Thresholds
 from inspector.errors import UsageError
-from inspector.facts.finding import CheckSettings, Finding, Ignore, Severity
+from inspector.facts.finding import CheckSettings, Ignore, Severity
 
 _T = TypeVar("_T")
 
@@ -91,14 +91,20 @@ def severity(code: str, own: Severity, settings: CheckSettings) -> Severity:
     return _nearest(settings.severities, code, own)
 
 
-def reason_to_ignore(finding: Finding, path: str, ignores: Iterable[Ignore]) -> str | None:
-    """Why a finding is not to be told; None where it is."""
+def ignores_of(path: str, ignores: Iterable[Ignore]) -> tuple[Ignore, ...]:
+    """Those that are about a file."""
+    return tuple(each for each in ignores if not each.files or _is_file(path, each.files))
+
+
+def reason_to_ignore(code: str, layer: str, ignores: Iterable[Ignore]) -> str | None:
+    """Why a rule's finding about a layer is not to be told; None where it is.
+
+    `ignores` are those that are about the file.
+    """
     for each in ignores:
-        if each.rules and not finding.rule.startswith(each.rules):
+        if each.rules and not code.startswith(each.rules):
             continue
-        if each.files and not _is_file(path, each.files):
-            continue
-        if each.layers and not fnmatchcase(finding.layer, each.layers):
+        if each.layers and not fnmatchcase(layer, each.layers):
             continue
         return each.reason or "ignored"
     return None

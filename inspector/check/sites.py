@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from inspector.facts.batchnorm import BatchNorm
+from inspector.facts.graphs import captured
 from inspector.facts.model import Function, Graph, Model, Node, Scope, Tensor, Value, Wiring
 
 _MOST_STEPS = 32
@@ -69,6 +70,8 @@ class Sites:
         graph = model.graph
         main = _site(graph, model.opset, None)
         self._known: dict[Scope, Site | None] = {(): main}
+        self._read_inside: dict[int, frozenset[str]] = {}
+        self._leaving: dict[Scope, frozenset[str]] = {}
         self._fill(main)
 
     def at(self, scope: Scope) -> Site | None:
@@ -85,6 +88,25 @@ class Sites:
             return None
         node = site.wiring.producers.get(norm.output)
         return node if node is not None and node.op_type == norm.op_type else None
+
+    def read_inside(self, site: Site) -> frozenset[str]:
+        """The names of a scope that the subgraphs of its nodes read."""
+        found = self._read_inside.get(id(site))
+        if found is None:
+            nesting = site.wiring.nesting
+            found = frozenset(name for each in nesting for name in captured(each))
+            self._read_inside[id(site)] = found
+        return found
+
+    def leaving(self, scope: Scope) -> frozenset[str]:
+        """The names under which values leave a scope."""
+        found = self._leaving.get(scope)
+        if found is None:
+            outer = self.at(scope[:-1]) if scope else None
+            body = self._model.graph if outer is None else outer.inner[scope[-1]][1]
+            names = (each if isinstance(each, str) else each.name for each in body.outputs)
+            found = self._leaving[scope] = frozenset(names)
+        return found
 
     def _inner(self, outer: Site, part: str) -> Site | None:
         found = outer.inner.get(part)

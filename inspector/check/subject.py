@@ -52,6 +52,11 @@ class Subject:
         """The model with the dtype and shape of each value of its main graph, where they follow."""
         return self._infer(self.model)
 
+    @cached_property
+    def inputs(self) -> frozenset[str]:
+        """What the main graph takes."""
+        return frozenset(value.name for value in self.model.graph.inputs)
+
     def arrays(self, norm: BatchNorm) -> Arrays:
         """The values of one of its BatchNorms.
 

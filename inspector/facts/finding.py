@@ -96,6 +96,9 @@ class Finding:
         One sentence that names the layer, the channels and the values.
     scope, layer
         The layer or node that it is about; an empty name stands for the whole file.
+    layers
+        The names of all that it is about, where that may be several; those ignored are not among
+        them.
     channels
         Which channels, where it is about some; counted from 0.
     evidence
@@ -113,6 +116,7 @@ class Finding:
     remedy: str
     scope: Scope = ()
     layer: str = ""
+    layers: tuple[str, ...] = ()
     channels: tuple[int, ...] = ()
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     fixable: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -16,6 +17,18 @@ _STYLES = {Severity.ERROR: BAD, Severity.WARNING: DOUBT, Severity.INFO: NAME}
 _LABEL = len("warning")
 _HANG = 2 + _LABEL + 2 + len("BN000") + 2
 """Columns in front of a message."""
+
+
+_COMMAND = re.compile(
+    r"(?<=:):(?=(?:error|warning|notice|debug|group|endgroup|add-mask|add-matcher|remove-matcher|"
+    r"add-path|set-env|set-output|save-state|stop-commands|echo)\b)|(?<=##)\[",
+    re.IGNORECASE,
+)
+"""Where a name would be a workflow command, if a line of the report began with it.
+
+GitHub Actions takes ``::error::…`` for one at the beginning of a line, behind blanks, and ``##[…]``
+anywhere (https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs).
+"""
 
 
 def write_check(
@@ -48,23 +61,28 @@ def write_check(
         written = True
         _title(file, page)
         if file.unreadable:
-            _entry("error", BAD, "", printable(file.unreadable), page)
+            _entry("error", BAD, "", _told(file.unreadable), page)
         for _, each in groupby(_by_severity(file.findings), _kind):
             _findings(list(each), page, full=full)
         for other in hidden:
-            text = f"{_place(other.finding)}{printable(other.finding.message)}"
+            text = f"{_place(other.finding)}{_told(other.finding.message)}"
             _entry("ignored", FAINT, other.finding.rule, text, page)
-            _below(f"because: {printable(other.reason)}", page)
+            _below(f"because: {_told(other.reason)}", page)
         for note in notes:
-            _entry("note", FAINT, "", printable(note), page)
+            _entry("note", FAINT, "", _told(note), page)
     if not quiet:
         if written:
             page.blank()
         page.line(*_summary(fact), hang=2)
 
 
+def _told(text: str) -> str:
+    """A name or a sentence from a file, harmless on a terminal and in the log of a workflow."""
+    return _COMMAND.sub(lambda found: f"\\x{ord(found[0]):02x}", printable(text))
+
+
 def _title(file: CheckedFile, page: Page) -> None:
-    path, layers = printable(file.path), many(file.layers, "BatchNorm")
+    path, layers = _told(file.path), many(file.layers, "BatchNorm")
     if file.unreadable:
         page.line((path, HEAD), hang=2)
     elif len(path) + 2 + len(layers) <= page.width:
@@ -87,18 +105,18 @@ def _kind(finding: Finding) -> tuple[str, str, str]:
 def _findings(findings: Sequence[Finding], page: Page, *, full: bool) -> None:
     shown = findings if full else findings[:MOST]
     for each in shown:
-        text = f"{_place(each)}{printable(each.message)}"
+        text = f"{_place(each)}{_told(each.message)}"
         _entry(each.severity, _STYLES[each.severity], each.rule, text, page)
     if len(shown) < len(findings):
         rest = len(findings) - len(shown)
         page.line((f"and {rest:,} more, with --full", FAINT), indent=_HANG, hang=2)
     if findings[0].remedy:
-        _below(f"→ {printable(findings[0].remedy)}", page)
+        _below(f"→ {_told(findings[0].remedy)}", page)
 
 
 def _place(finding: Finding) -> str:
     """The subgraphs and functions in front of a layer's name."""
-    return "".join(f"{printable(part)} / " for part in finding.scope)
+    return "".join(f"{_told(part)} / " for part in finding.scope)
 
 
 def _entry(label: str, style: str, rule: str, text: str, page: Page) -> None:

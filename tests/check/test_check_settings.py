@@ -9,18 +9,11 @@ import pytest
 from inspector.check.configuration import find_configuration, read_configuration
 from inspector.check.rule import Rule, Thresholds
 from inspector.check.rules import RULES
-from inspector.check.select import reason_to_ignore, selected
+from inspector.check.select import ignores_of, reason_to_ignore, selected
 from inspector.check.settings import Asked, Configuration, with_asked
 from inspector.errors import UsageError
 from inspector.facts.batchnorm import Confidence
-from inspector.facts.finding import (
-    CheckSettings,
-    Finding,
-    Ignore,
-    RuleInfo,
-    Severity,
-    Threshold,
-)
+from inspector.facts.finding import CheckSettings, Ignore, RuleInfo, Severity, Threshold
 
 
 def rule(code: str, **more: object) -> Rule:
@@ -266,14 +259,8 @@ def test_numbers_are_joined_and_the_rest_is_kept() -> None:
 def ignoring(tmp_path: Path, pattern: str, path: str) -> bool:
     """Whether a pattern of a configuration's is of a path."""
     text = f'[[ignores]]\nfiles = "{pattern}"\nreason = "so"'
-    found = Finding(
-        rule="BN015",
-        severity=Severity.WARNING,
-        confidence=Confidence.CERTAIN,
-        message="m",
-        remedy="r",
-    )
-    return reason_to_ignore(found, path, read(tmp_path, text).settings.ignores) == "so"
+    fitting = ignores_of(path, read(tmp_path, text).settings.ignores)
+    return reason_to_ignore("BN015", "bn", fitting) == "so"
 
 
 def test_patterns_are_of_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

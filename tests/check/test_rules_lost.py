@@ -234,3 +234,28 @@ def test_a_model_without_layers_has_nothing(onnx_file: Write) -> None:
     text = "agraph (float[N, 2] x) => (float[N, 2] y) { [r] y = Relu(x) }"
 
     assert not found(onnx_file(text), "BN02", "BN03", "BN04", "BN05")
+
+
+CONVS = "\n".join(
+    f"[conv{at}] h{at} = Conv(r{at}, k)\n[bn{at}] r{at + 1} = BatchNormalization(h{at}, s, b, m, v)"
+    for at in range(4)
+)
+
+
+@pytest.mark.parametrize(
+    ("last", "count"),
+    [
+        # A gate, with the bias in it or behind it; and what the model gives.
+        ("[gate] g = Conv(r4, k, c)\n[sigmoid] a = Sigmoid(g)\ny = Mul(r4, a)", 0),
+        ("[gate] g = Conv(r4, k)\ne = Add(g, d)\na = HardSigmoid(e)\ny = Mul(r4, a)", 0),
+        ("[head] g = Conv(r4, k, c)\n[relu] y = Relu(g)", 0),
+        # x · sigmoid(x) stands behind layers, and what is read on is none that the model gives.
+        ("[odd] g = Conv(r4, k, c)\na = Sigmoid(g)\nu = Mul(g, a)\ny = Conv(u, k)", 1),
+        ("[odd] g = Conv(r4, k, c)\nu = Relu(g)\ny = Conv(u, k)", 1),
+    ],
+)
+def test_gates_and_heads_have_no_layer_to_lose(onnx_file: Write, last: str, count: int) -> None:
+    more = ", float[2, 2, 1, 1] k, float[1, 2, 1, 1] d = {0.5, 1.0}"
+    path = onnx_file(net(f"r0 = Conv(x, w)\n{CONVS}\n{last}", more))
+
+    assert len(found(path, "BN031")) == count

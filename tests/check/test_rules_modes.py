@@ -141,6 +141,22 @@ def test_bn001_is_not_fixable_where_inference_would_be_as_wrong(
     assert why in found.remedy
 
 
+@pytest.mark.parametrize(("read", "fixable"), [("a", False), ("x", True)])
+def test_bn001_sees_a_running_mean_that_a_subgraph_reads(
+    read: str, fixable: bool, tmp_path: Path
+) -> None:
+    text = f"""
+agraph (float[N, 2] x, bool flag) => (float[N, 2] y, float[K, L] z)
+{FEW}
+{{ [bn] y, a, c = BatchNormalization <training_mode = 1> {ARGUMENTS}
+  z = If (flag) <then_branch = yes () => (float[K, L] t) {{ t = Neg({read}) }},
+                 else_branch = no () => (float[K, L] e) {{ e = Neg(x) }}> }}
+"""
+    (found,) = checked(text, "BN001", tmp_path).findings
+
+    assert found.fixable is fixable
+
+
 def test_bn001_is_not_fixable_where_a_running_mean_leaves_the_graph(tmp_path: Path) -> None:
     text = f"""
 agraph (float[N, 2] x) => (float[N, 2] y, float[2] a)

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx_text import parsed
 
-from inspector.check.precision import CAST, halved, rounded
+from inspector.check.precision import CAST, halved, is_sound, rounded
 from inspector.facts.arrays import Arrays
 from inspector.facts.finding import CheckSettings, Finding, Severity
 from inspector.flows.check import check_one
@@ -395,3 +395,66 @@ def test_an_epsilon_that_is_no_number_breaks_nothing(onnx_file: Write, epsilon: 
     model.graph.node[0].attribute[0].f = epsilon
 
     assert not found(onnx_file(model), "BN020", "BN021")
+
+
+def some_layer(rng: np.random.Generator, *, dtype: type) -> tuple[Arrays, float]:
+    """A layer of a few channels, from ordinary ones to such as no network has."""
+    channels, wide = int(rng.integers(1, 5)), rng.uniform(0, 6)
+
+    def size(low: float, high: float) -> np.ndarray:
+        return 10 ** rng.uniform(low, high, channels)
+
+    def sign() -> np.ndarray:
+        return rng.choice([-1.0, 1.0], channels)
+
+    var = size(-wide, wide)
+    scale = size(-wide / 2, wide / 2) * sign()
+    mean = np.sqrt(var) * size(-3, 1.5) * sign()
+    bias = scale * size(-4, 2) * rng.choice([-1.0, 0.0, 1.0], channels)
+    scale, bias, mean, var = (each.astype(dtype) for each in (scale, bias, mean, var))
+    epsilon = float(10 ** rng.uniform(-12, -1))
+    slope = scale.astype(np.float64) / np.sqrt(var.astype(np.float64) + epsilon)
+    intercept = bias.astype(np.float64) - mean.astype(np.float64) * slope
+    arrays = Arrays(scale=scale, bias=bias, mean=mean, var=var, slope=slope, intercept=intercept)
+    return arrays, epsilon
+
+
+@pytest.mark.parametrize("most", [0.25, 0.03])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_what_is_sound_at_a_glance_is_sound_by_each_way(dtype: str, most: float) -> None:
+    rng = np.random.default_rng(20)
+    sound = []
+    for _ in range(2000):
+        arrays, epsilon = some_layer(rng, dtype=rng.choice([np.float32, np.float64]))
+        if is_sound(arrays, epsilon, dtype, most):
+            result = halved(arrays, epsilon, dtype)
+            assert result is not None
+            sound.append(float(result.losses.max()))
+
+    assert len(sound) > (200 if dtype == "float16" or most > 0.1 else 0)
+    assert max(sound, default=0.0) <= most
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"var": "1.0, nan"},
+        {"var": "1.0, -0.000009999"},  # beside an epsilon of 1e-5 next to nothing is left
+        {"var": "1.0, 0.0"},
+        {"mean": "0.25, inf"},
+        {"scale": "1.0, 0.0"},
+        {"bias": "nan, 0.0"},
+    ],
+)
+def test_what_is_odd_is_looked_at_with_care(change: dict[str, str]) -> None:
+    plain = {"scale": "1.0, 2.0", "bias": "0.5, -0.5", "mean": "0.25, -4.0", "var": "1.0, 9.0"}
+
+    def vectors(values: dict[str, str]) -> Arrays:
+        four = {name: np.array(text.split(","), np.float32) for name, text in values.items()}
+        with np.errstate(all="ignore"):
+            slope = four["scale"].astype(np.float64) / np.sqrt(four["var"] + 1e-5)
+            intercept = four["bias"] - four["mean"] * slope
+        return Arrays(**four, slope=slope, intercept=intercept)
+
+    assert is_sound(vectors(plain), 1e-5, "float16", 0.25)
+    assert not is_sound(vectors({**plain, **change}), 1e-5, "float16", 0.25)

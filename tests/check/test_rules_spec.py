@@ -356,7 +356,6 @@ def test_epsilons_that_are_meant_are_not_told(onnx_file: Write, epsilons: str) -
         (0.1, Severity.WARNING, Confidence.LIKELY, "0.9 may be meant"),
         (0.01, Severity.WARNING, Confidence.LIKELY, "0.99 may be meant"),
         (0.0, Severity.WARNING, Confidence.LIKELY, "nothing of the old statistic is kept"),
-        (1.0, Severity.INFO, Confidence.LIKELY, "never change"),
         (1.5, Severity.WARNING, Confidence.CERTAIN, "no share"),
         (-0.1, Severity.WARNING, Confidence.CERTAIN, "no share"),
         (float("nan"), Severity.WARNING, Confidence.CERTAIN, "no share"),
@@ -374,10 +373,21 @@ def test_momentum_that_looks_wrong_is_told(
     assert (finding.severity, finding.confidence) == (severity, confidence)
 
 
-@pytest.mark.parametrize("momentum", [0.9, 0.99, 0.999, 0.97, 0.5, 0.2])
+# 1 is what PyTorch's exporter makes of momentum=None, a plain average over all batches.
+@pytest.mark.parametrize("momentum", [0.9, 0.99, 0.999, 0.9997, 0.97, 0.5, 0.2, 1.0])
 def test_momentum_that_frameworks_write_is_fine(onnx_file: Write, momentum: float) -> None:
     # PyTorch's 0.8 is 0.2 here: unusual, and written down in ONNX's own tests.
     assert not found(onnx_file(chain(f"momentum = {momentum}")), "BN045")
+
+
+def test_a_momentum_of_one_is_told_where_it_is_not_the_networks_way(onnx_file: Write) -> None:
+    mixed = onnx_file(chain(*["momentum = 0.9"] * 3, "momentum = 1.0"))
+    (finding,) = found(mixed, "BN045")
+    assert "never change" in finding.message
+    assert finding.severity is Severity.INFO
+
+    (finding,) = found(onnx_file(chain("momentum = 1.0, training_mode = 1")), "BN045")
+    assert "never change" in finding.message
 
 
 def test_the_least_momentum_is_an_option(onnx_file: Write) -> None:
@@ -492,3 +502,17 @@ def test_lengths_tell_an_input_with_channels_last(onnx_file: Write) -> None:
     (finding,) = found(onnx_file(layer(*rows, shape="[N, 4, 4, 3]")), "BN046")
     assert finding.confidence is Confidence.POSSIBLE
     assert not found(onnx_file(layer(*rows, shape="[N, 4, 4, 4]"), "same.onnx"), "BN046")
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ("x, s", "bn0: B, mean and var are missing: not given"),
+        ("x, s, b, m, gone", "bn0: var is missing: nothing computes 'gone'"),
+    ],
+)
+def test_a_parameter_that_is_not_there_is_told(onnx_file: Write, given: str, what: str) -> None:
+    (finding,) = found(onnx_file(chain("momentum = 0.9").replace("x, s, b, m, v", given)), "BN040")
+
+    assert finding.message == what
+    assert finding.severity is Severity.ERROR

@@ -506,10 +506,10 @@ agraph (float[N, 2] x) => (float[N, 2] y)
 @pytest.mark.parametrize(
     ("second", "severity", "what"),
     [
-        ("s2, b2, m, v", Severity.WARNING, "mean and var"),
-        ("s2, b2, m2, v2", Severity.WARNING, "mean and var"),  # equal, and stored twice
-        ("s, b, m2, v2", Severity.WARNING, "all four parameters"),
-        ("s, b, m, v", Severity.INFO, "all four parameters"),  # a module that is called twice
+        ("s2, b2, m, v", Severity.WARNING, "its mean and var"),
+        ("s2, b2, m2, v2", Severity.WARNING, "its mean and var"),  # equal, and stored twice
+        ("s, b, m2, v2", Severity.WARNING, "all four of its parameters"),
+        ("s, b, m, v", Severity.INFO, "all four of its parameters"),  # called twice
     ],
 )
 def test_bn019_compares_statistics_bit_for_bit(
@@ -518,7 +518,7 @@ def test_bn019_compares_statistics_bit_for_bit(
     finding = one(two("s, b, m, v", second), "BN019", tmp_path)
 
     assert finding.severity is severity
-    assert finding.message == f"bn1: its {what} are bit for bit those of bn2 in all 2 channels"
+    assert finding.message == f"bn1: {what} are bit for bit those of bn2 in all 2 channels"
 
 
 def test_bn019_leaves_layers_that_read_the_same_value(tmp_path: Path) -> None:

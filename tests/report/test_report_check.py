@@ -158,3 +158,31 @@ SUMMED = {
 def test_the_sum_is_the_last_line(fact: Check, said: str) -> None:
     assert text(fact).endswith(said)
     assert not text(fact, quiet=True).endswith(said)
+
+
+@pytest.mark.parametrize("name", ["::error::b", "::Add-Mask::b", "##[add-path]b", "x##[error]b"])
+@pytest.mark.parametrize("before", ["", "a ", "a" * 47, "onnx::Conv_7 "])
+def test_no_line_of_text_is_a_workflow_command(name: str, before: str) -> None:
+    called = before + name
+    (file,) = PLAIN.files[:1]
+    found = replace(finding(layer=called, message="it is so"), remedy=called)
+    bad = replace(
+        file,
+        path=called,
+        findings=(found,),
+        unreadable=called,
+        notes=(called,),
+    )
+
+    for width in range(24, 90):
+        written = text(replace(PLAIN, files=(bad,)), width=width)
+        lines = [each.strip().lower() for each in written.splitlines()]
+        assert not any(each.startswith(("::error", "::add-mask")) for each in lines)
+        assert "##[" not in written
+
+
+def test_names_that_only_look_like_a_command_stay_as_they_are() -> None:
+    (file,) = PLAIN.files[:1]
+    plain = replace(file, findings=(finding(message="'onnx::Conv_7' and aten::add: so"),))
+
+    assert "'onnx::Conv_7' and aten::add" in text(replace(PLAIN, files=(plain,)))

@@ -46,7 +46,7 @@ _FED = "export the model with the parameters as initializers"
 
 
 def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
-    inputs = {value.name for value in subject.model.graph.inputs}
+    inputs = subject.inputs
     sites = Sites(subject.model)
     for norm in subject.norms.batchnorms:
         default = _from(norm, Origin.OVERRIDABLE)
@@ -83,7 +83,7 @@ def _from(norm: BatchNorm, origin: Origin) -> list[str]:
     return [name for name, each in norm.parameters if each.origin is origin]
 
 
-def _stored(norm: BatchNorm, model: Model, inputs: set[str]) -> list[str]:
+def _stored(norm: BatchNorm, model: Model, inputs: frozenset[str]) -> list[str]:
     """The inputs that are overridable parameters of a layer; none where one cannot be told."""
     found = []
     for _, each in norm.parameters:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from inspector.check.rule import Found, Rule, Thresholds
 from inspector.check.subject import Subject
-from inspector.check.together import MOST_NAMES, named
-from inspector.facts.batchnorm import Confidence, Form
+from inspector.check.together import MOST_NAMES, divisible, named
+from inspector.facts.batchnorm import BatchNorm, Confidence, Form
 from inspector.facts.finding import RuleInfo, Severity
 
 _INFO = RuleInfo(
@@ -40,12 +40,16 @@ agraph (float[N, 2] x) => (float[N, 2] y)
 
 def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     telling = [norm for norm in subject.norms.batchnorms if norm.form is not Form.AFFINE]
+    yield from divisible(telling, [norm.name for norm in telling], _told)
+
+
+def _told(telling: Sequence[BatchNorm]) -> Found | None:
     training = [norm.name for norm in telling if norm.training]
     others = [norm.name for norm in telling if not norm.training]
     if not training or not others:
-        return
+        return None
     few, do = (training, "do") if len(training) <= len(others) else (others, "do not")
-    yield Found(
+    return Found(
         message=f"{len(training)} of {len(telling)} BatchNorms normalise by the batch and the rest "
         f"by their statistics; those that {do}: {named(few)}",
         evidence={

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from inspector.check.rule import Found, Rule, Thresholds, found
-from inspector.check.subject import Subject
-from inspector.check.together import about
+from inspector.check.subject import Layer, Subject
+from inspector.check.together import about, divisible
 from inspector.check.values import is_untouched
 from inspector.facts.batchnorm import Confidence
 from inspector.facts.finding import RuleInfo, Severity
@@ -47,24 +47,29 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     ]
     untouched = [layer for layer in telling if is_untouched(layer.arrays)]
     if len(untouched) == len(telling) > 1:
-        yield about(
-            [layer.norm for layer in untouched],
-            "mean is 0 and variance 1 in all channels of every layer: no statistics were updated",
-            channels=sum(
-                layer.arrays.mean.size for layer in untouched if layer.arrays.mean is not None
-            ),
-        )
+        yield from divisible(untouched, [layer.norm.name for layer in untouched], _told)
         return
     for layer in untouched:
-        size = 0 if layer.arrays.mean is None else layer.arrays.mean.size
-        where = f"in all {size} channels" if size > 1 else "in its one channel"
-        yield found(
-            layer.norm,
-            f"mean is 0 and variance 1 {where}: the statistics were never updated",
-            channels=range(size),
-            mean=0.0,
-            var=1.0,
+        yield _told([layer])
+
+
+def _told(layers: Sequence[Layer]) -> Found:
+    sizes = [0 if layer.arrays.mean is None else layer.arrays.mean.size for layer in layers]
+    if len(layers) > 1:
+        return about(
+            [layer.norm for layer in layers],
+            "mean is 0 and variance 1 in all channels of every layer: no statistics were updated",
+            channels=sum(sizes),
         )
+    size = sizes[0]
+    where = f"in all {size} channels" if size > 1 else "in its one channel"
+    return found(
+        layers[0].norm,
+        f"mean is 0 and variance 1 {where}: the statistics were never updated",
+        channels=range(size),
+        mean=0.0,
+        var=1.0,
+    )
 
 
 RULE = Rule(info=_INFO, find=_find)

@@ -68,7 +68,7 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
         if not dead.size or dead.size == sizes.size:
             continue
         name = "slope" if affine else "scale"
-        filters = filters_of(norm, sizes.size, sites, subject.model)
+        filters = filters_of(norm, sizes.size, sites)
         prune = ""
         if filters is not None:
             what = "filter" if filters.op_type.startswith("Conv") else "unit"

@@ -9,7 +9,7 @@ import numpy as np
 
 from inspector.check.rule import Found, Rule, Thresholds, found
 from inspector.check.subject import Layer, Subject
-from inspector.check.together import MOST_NAMES, named
+from inspector.check.together import MOST_NAMES, divisible, named
 from inspector.check.values import doubles, is_all, is_constant
 from inspector.check.words import in_channels, listed, number
 from inspector.facts.arrays import Vector
@@ -66,8 +66,7 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
             groups.setdefault(key, []).append(layer)
     for group in groups.values():
         told = _apart(group)
-        if len(told) > 1:
-            yield _same(told)
+        yield from divisible(told, [layer.norm.name for layer in told], _same)
 
 
 def _values(layer: Layer) -> Iterator[tuple[str, Parameter, Vector]]:
@@ -154,19 +153,21 @@ def _are_alternatives(one: Scope, other: Scope) -> bool:
     return False
 
 
-def _same(layers: Sequence[Layer]) -> Found:
+def _same(layers: Sequence[Layer]) -> Found | None:
+    if len(layers) < 2:
+        return None
     norms = [layer.norm for layer in layers]
     first, *others = norms
     four = _all_four(layers[0])
     whole = len(four) == 4 and all(_all_four(layer) == four for layer in layers)
     shared = whole and _are_shared(norms)
     names = [norm.name for norm in others]
-    equal = "all four parameters" if whole else "mean and var"
+    equal = "all four of its parameters" if whole else "its mean and var"
     mean = layers[0].arrays.mean
     size = 0 if mean is None else mean.size
     return found(
         first,
-        f"its {equal} are bit for bit those of {_listed(names)} in all {size} channels",
+        f"{equal} are bit for bit those of {_listed(names)} in all {size} channels",
         channels=range(size),
         severity=Severity.INFO if shared else None,
         # Some exporters write a module's constants once for each call of it.

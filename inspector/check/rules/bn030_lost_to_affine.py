@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from inspector.check.rule import Found, Rule, Thresholds
 from inspector.check.subject import Subject
-from inspector.check.together import about, cut
-from inspector.facts.batchnorm import Confidence, Form
+from inspector.check.together import about, cut, divisible
+from inspector.facts.batchnorm import BatchNorm, Confidence, Form
 from inspector.facts.finding import RuleInfo, Severity
 
 _INFO = RuleInfo(
@@ -39,14 +39,17 @@ agraph (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
 
 def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     left = [norm for norm in subject.norms.batchnorms if norm.form is Form.AFFINE]
-    if left:
-        told = next((norm.evidence[0] for norm in left if norm.evidence), "")
-        yield about(
-            left,
-            "only slope and intercept are left, and scale, B, mean and var are lost"
-            + (f" ({cut(told, 200)})" if told else ""),
-            told_by=told,
-        )
+    yield from divisible(left, [norm.name for norm in left], _told)
+
+
+def _told(left: Sequence[BatchNorm]) -> Found:
+    told = next((norm.evidence[0] for norm in left if norm.evidence), "")
+    return about(
+        left,
+        "only slope and intercept are left, and scale, B, mean and var are lost"
+        + (f" ({cut(told, 200)})" if told else ""),
+        told_by=told,
+    )
 
 
 RULE = Rule(info=_INFO, find=_find)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 
 from inspector.check.rule import Found, Rule, Thresholds
 from inspector.check.subject import Subject
-from inspector.check.together import about
+from inspector.check.together import about, divisible
 from inspector.facts.batchnorm import BatchNorm, Confidence
 from inspector.facts.finding import RuleInfo, Severity
 
@@ -42,8 +42,11 @@ agraph (float[1, 3, 8, 8] x) => (float[1, 2, 6, 6] y)
 
 def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     norms = [norm for norm in subject.norms.batchnorms if norm.foldable_into is not None]
-    if not norms:
-        return
+    names = [norm.name for norm in norms]
+    yield from divisible(norms, names, lambda some: _told(some, subject))
+
+
+def _told(norms: Sequence[BatchNorm], subject: Subject) -> Found:
     stored = sum(_stored(norm) for norm in norms)
     sizes = [_size(norm, subject) for norm in norms]
     known = [each for each in sizes if each is not None]
@@ -52,7 +55,7 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
         cost += f" and {sum(known):,} multiplications a sample at inference"
     into = norms[0].foldable_into or ""
     where = f" into {into}" if len(norms) == 1 else " into the operators in front"
-    yield about(
+    return about(
         norms,
         f"could be folded{where}, which would save {cost}",
         fixable=True,

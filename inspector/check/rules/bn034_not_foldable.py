@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from inspector.check.rule import Found, Rule, Thresholds
 from inspector.check.subject import Subject
-from inspector.check.together import about
-from inspector.facts.batchnorm import Confidence
+from inspector.check.together import about, divisible
+from inspector.facts.batchnorm import BatchNorm, Confidence
 from inspector.facts.finding import RuleInfo, Severity
 
 _IN_THE_WAY = re.compile(
@@ -58,10 +58,13 @@ agraph (float[N, 3, 8, 8] x) => (float[N, 2, 6, 6] y)
 
 def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     norms = [norm for norm in subject.norms.batchnorms if _IN_THE_WAY.search(norm.obstacle)]
-    if norms:
-        obstacle = norms[0].obstacle
-        first = "" if len(norms) == 1 else "of the first, "
-        yield about(norms, f"cannot be folded: {first}{obstacle}", obstacle=obstacle)
+    yield from divisible(norms, [norm.name for norm in norms], _told)
+
+
+def _told(norms: Sequence[BatchNorm]) -> Found:
+    obstacle = norms[0].obstacle
+    first = "" if len(norms) == 1 else "of the first, "
+    return about(norms, f"cannot be folded: {first}{obstacle}", obstacle=obstacle)
 
 
 RULE = Rule(info=_INFO, find=_find)

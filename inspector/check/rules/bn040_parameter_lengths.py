@@ -8,7 +8,8 @@ from inspector.check.kernels import channels_given
 from inspector.check.rule import Found, Rule, Thresholds, found
 from inspector.check.sites import Site, Sites
 from inspector.check.subject import Subject
-from inspector.facts.batchnorm import BatchNorm, Confidence
+from inspector.check.words import listed
+from inspector.facts.batchnorm import BatchNorm, Confidence, Origin
 from inspector.facts.finding import RuleInfo, Severity
 from inspector.facts.model import Dim
 
@@ -48,6 +49,12 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
             continue
         if site.opset < 9 and node.int_attribute("spatial", 1) == 0:
             continue  # one number for each place of the input
+        absent = [name for name, each in norm.parameters if each.origin is Origin.ABSENT]
+        if absent:
+            why = dict(norm.parameters)[absent[0]].reason
+            what = f"{listed(absent)} {'are' if len(absent) > 1 else 'is'} missing: {why}"
+            yield found(norm, what, missing=", ".join(absent))
+            continue
         known = _dims(norm, site, subject)
         flat = {name: dims for name, dims in known.items() if len(dims) == 1}
         lengths = {dims[0] for dims in flat.values()}
@@ -109,9 +116,7 @@ def _channels(norm: BatchNorm, site: Site, subject: Subject) -> tuple[int | None
         return None, Confidence.CERTAIN
     second = dims[1]
     graph = subject.model.graph
-    stated = norm.entered in graph.values and all(
-        each.name != norm.entered for each in graph.inputs
-    )
+    stated = norm.entered in graph.values and norm.entered not in subject.inputs
     confidence = Confidence.LIKELY if stated else Confidence.CERTAIN
     return (second if isinstance(second, int) else None), confidence
 

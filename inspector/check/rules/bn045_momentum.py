@@ -22,7 +22,8 @@ _INFO = RuleInfo(
     "0.1 is 0.9 in ONNX. A file that says 0.1, or 0.03 or 0.01, has most likely forgotten the 1 − "
     "m. Inference never looks at momentum. But where training goes on from this file, or a "
     "converter carries it back into a framework, the running statistics follow the last batch and "
-    "little else; at 1 they never move.",
+    "little else; at 1 they never move. PyTorch's momentum=None, a plain average over all batches, "
+    "is exported as 1: where all layers have that, nothing is said.",
     remedy="where training goes on from the file, set momentum to one minus the framework's (0.9 "
     "for PyTorch's default); where it does not, nothing depends on it",
     fix="sets momentum to the one that is given with `--set-momentum`, and nothing without it",
@@ -69,8 +70,7 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
     told = set()
     for momentum, norms in groups.items():
         what = _wrong(momentum, thresholds["least"])
-        # PyTorch's momentum=None, a plain average over all batches, is exported as 1: where all
-        # layers have it, that is the network's way.
+        # As of momentum=None in PyTorch.
         if momentum == 1 and len(groups) == 1 and not any(norm.training for norm in norms):
             continue
         if what:

@@ -119,7 +119,7 @@ def _by_lengths(norm: BatchNorm, subject: Subject) -> Found | None:
             f"has {second}",
             shape=str(list(dims)),
         )
-    fed = any(each.name == norm.entered for each in subject.model.graph.inputs)
+    fed = norm.entered in subject.inputs
     square = len(dims) == 4 and second == dims[2] == norm.channels != last
     if fed and square and last in (1, 3, 4):
         return found(

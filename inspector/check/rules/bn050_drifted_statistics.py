@@ -10,7 +10,7 @@ import numpy as np
 from inspector.check.drift import Pair, moved, paired
 from inspector.check.rule import Found, Rule, Thresholds
 from inspector.check.subject import Subject
-from inspector.check.together import named
+from inspector.check.together import divisible, named
 from inspector.check.words import in_channels, number
 from inspector.facts.batchnorm import BatchNorm, Confidence
 from inspector.facts.finding import RuleInfo, Severity, Threshold
@@ -78,7 +78,8 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
         each for pair in pairs if (each := _drift(pair, subject, baseline, thresholds)) is not None
     ]
     if len(drifts) > _MOST and 2 * len(drifts) > len(pairs):
-        yield _together(drifts, len(pairs))
+        names = [each.norm.name for each in drifts]
+        yield from divisible(drifts, names, lambda some: _together(some, len(pairs)))
         return
     for each in drifts:
         yield Found(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from inspector.check.drift import Pair, paired
 from inspector.check.rule import Found, Rule, Thresholds
 from inspector.check.subject import Subject
-from inspector.check.together import about, named
+from inspector.check.together import about, divisible, named
 from inspector.facts.batchnorm import BatchNorm, Confidence
 from inspector.facts.finding import RuleInfo, Severity
 
@@ -47,7 +47,8 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
         return
     match = paired(subject, subject.baseline)
     if match.lost:
-        yield _lost(match.lost, subject)
+        names = [norm.name for norm in match.lost]
+        yield from divisible(match.lost, names, lambda some: _lost(some, subject))
     if match.added:
         some = "they are" if len(match.added) > 1 else "it is"
         yield about(match.added, f"{some} not in the baseline", change="added")
