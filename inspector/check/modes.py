@@ -8,7 +8,7 @@ from inspector.check.sites import Sites
 from inspector.check.subject import Layer
 from inspector.check.values import is_untouched
 from inspector.facts.batchnorm import Form
-from inspector.facts.model import Model, Node
+from inspector.facts.model import Node
 
 
 def why_training(node: Node | None, opset: int) -> str:
@@ -23,7 +23,7 @@ def why_training(node: Node | None, opset: int) -> str:
     return f"training_mode = {node.int_attribute('training_mode', 0)}, at opset {opset}"
 
 
-def why_not_inference(layer: Layer, sites: Sites, model: Model) -> str:
+def why_not_inference(layer: Layer, sites: Sites) -> str:
     """Why a training layer cannot simply be set to inference; empty where it can."""
     node = sites.node(layer.norm)
     arrays = layer.arrays

@@ -96,7 +96,6 @@ def check(
     from inspector.flows.discover import discover
     from inspector.report import render
 
-    collect_cycles()
     reports = outputs(output or ())
     asked = Asked(
         select=None if select is None else options.codes(select),
@@ -119,6 +118,8 @@ def check(
         raise UsageError("--diff writes no reports", hint="leave out --output and --format")
     configured = _configured(config, isolated=isolated)
     models = discover(paths)
+    if len(models) > 1 or fixes is not None:
+        collect_cycles()  # of one model there is nothing to be given back before the end
     refuse_inputs(reports, models)
     settings = with_asked(configured.settings, asked)
     baseline = baseline or configured.baseline or None

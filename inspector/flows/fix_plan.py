@@ -140,7 +140,7 @@ class _Planner:
             case "BN032":
                 norms, make = self._named(finding), self.native
             case "BN033":
-                norms, make = self._foldable(), self._folded
+                norms, make = self._foldable(finding), self._folded
             case _:
                 yield from self._numbers(finding)
                 return
@@ -156,9 +156,13 @@ class _Planner:
         norms = self._subject.norms.batchnorms
         return [e for e in norms if (e.scope, e.name) == (finding.scope, finding.layer)]
 
-    def _foldable(self) -> list[BatchNorm]:
-        norms = self._subject.norms.batchnorms
-        return [each for each in norms if each.foldable_into is not None]
+    def _foldable(self, finding: Finding) -> list[BatchNorm]:
+        return [each for each in self._told(finding) if each.foldable_into is not None]
+
+    def _told(self, finding: Finding) -> list[BatchNorm]:
+        """The layers that a finding is about: those of them that are ignored are left alone."""
+        names = finding.layers or (finding.layer,)
+        return [each for each in self._subject.norms.batchnorms if each.name in names]
 
     def _inference(self, norm: BatchNorm) -> tuple[Change, str]:
         if self._unfixable_elsewhere(norm):
@@ -176,7 +180,7 @@ class _Planner:
         return any(
             layer.norm.training
             and self._node_of(layer.norm) == own
-            and why_not_inference(layer, self._sites, self._subject.model)
+            and why_not_inference(layer, self._sites)
             for layer in self._subject.layers()
         )
 
@@ -214,7 +218,7 @@ class _Planner:
         value = self._options.epsilon if epsilon else self._options.momentum
         assert value is not None  # else the fix is not wanted
         own = finding.evidence.get(name)
-        norms = self._subject.norms.batchnorms
+        norms = self._told(finding)
         groups = by_value(norms, told_epsilon if epsilon else lambda norm: norm.momentum)
         for number, some in groups.items():
             if str(number) != str(own):  # NaN is itself here

@@ -461,3 +461,23 @@ def test_torch_written_out(run, folder: Path) -> None:
     found = compare_files("model.onnx.bak", "model.onnx")
     assert found.verdict in (Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.AGREES)
     assert all(each.within for each in found.outputs)
+
+
+def test_layers_that_are_ignored_are_not_folded(run, folder: Path) -> None:
+    written(
+        """agraph (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+<float[2, 2, 1, 1] w = {1.0, 2.0, 3.0, 4.0}, float[2] s = {1.0, 2.0}, float[2] b = {0.5, -0.5},
+ float[2] m = {0.25, -4.0}, float[2] v = {1.0, 9.0}>
+{ [c1] h = Conv(x, w)
+  [one] i = BatchNormalization(h, s, b, m, v)
+  [relu] j = Relu(i)
+  [c2] k = Conv(j, w)
+  [two] y = BatchNormalization(k, s, b, m, v) }"""
+    )
+    Path("bninspect.toml").write_text(
+        '[[ignores]]\nrules = ["BN033"]\nlayers = ["one"]\nreason = "it is trained on"\n'
+    )
+    assert run("check", "model.onnx", "--fix", "--fold").code == 0
+    left = [each.name for each in onnx.load("model.onnx").graph.node]
+    assert "one" in left
+    assert "two" not in left

@@ -56,7 +56,7 @@ def _find(subject: Subject, thresholds: Thresholds) -> Iterator[Found]:
         node, site = sites.node(norm), sites.at(norm.scope)
         opset = subject.model.opset if site is None else site.opset
         told = why_training(node, opset)
-        obstacle = why_not_inference(layer, sites, subject.model)
+        obstacle = why_not_inference(layer, sites)
         yield found(
             norm,
             f"it normalises by the batch and not by its statistics ({told})",
