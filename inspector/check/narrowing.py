@@ -52,7 +52,7 @@ def _is_meant(layer: Layer, subject: Subject, dtype: str) -> bool:
     stored = _stored(layer)
     if stored & (_HALVES - {dtype}):
         return False
-    data = subject.inferred.graph.values.get(layer.norm.entered) if not layer.norm.scope else None
+    data = subject.value(layer.norm.entered) if not layer.norm.scope else None
     return data is None or data.dtype not in _HALVES or stored == {data.dtype} == {dtype}
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from inspector.facts.arrays import Arrays
 from inspector.facts.batchnorm import BatchNorm, Norms
-from inspector.facts.model import Model
+from inspector.facts.model import Model, Value
 
 Load = Callable[[BatchNorm, Model], Arrays]
 
@@ -56,6 +56,16 @@ class Subject:
     def inputs(self) -> frozenset[str]:
         """What the main graph takes."""
         return frozenset(value.name for value in self.model.graph.inputs)
+
+    def value(self, name: str) -> Value | None:
+        """What is known of a value of the main graph: as it is declared, or else inferred.
+
+        Inferring takes longer than all else about a small model.
+        """
+        declared = self.model.graph.values.get(name)
+        if declared is not None and declared.dtype and None not in (declared.dims or (None,)):
+            return declared
+        return self.inferred.graph.values.get(name)
 
     def arrays(self, norm: BatchNorm) -> Arrays:
         """The values of one of its BatchNorms.

@@ -179,7 +179,6 @@ class Checker:
 
     def _subject(self, path: Path, baseline: Subject | None) -> Subject:
         from inspector.check.subject import Subject
-        from inspector.read.shapes import with_inferred_shapes
         from inspector.recognise import find_batchnorms
         from inspector.recognise.values import load_values
 
@@ -188,7 +187,7 @@ class Checker:
             model,
             find_batchnorms(model),
             load=load_values,
-            infer=with_inferred_shapes,
+            infer=_inferred,
             baseline=baseline,
         )
 
@@ -234,6 +233,13 @@ def _processors() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # Linux alone tells
         return os.cpu_count() or 1
+
+
+def _inferred(model: Model) -> Model:
+    # All of onnx, which most models can be checked without.
+    from inspector.read.shapes import with_inferred_shapes
+
+    return with_inferred_shapes(model)
 
 
 def _worth(files: Sequence[str]) -> int:

@@ -75,7 +75,7 @@ def _size(norm: BatchNorm, subject: Subject) -> int | None:
     """Elements of what a layer gives for one sample; None where that is not known."""
     if norm.scope:
         return None
-    value = subject.inferred.graph.values.get(norm.output)
+    value = subject.value(norm.output)
     lengths = value.dims[1:] if value is not None and value.dims else ()
     whole = [each for each in lengths if isinstance(each, int) and each > 0]
     return prod(whole) if whole and len(whole) == len(lengths) else None

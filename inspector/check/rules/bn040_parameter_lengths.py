@@ -96,7 +96,7 @@ def _dims(norm: BatchNorm, site: Site, subject: Subject) -> dict[str, tuple[int,
 
 
 def _declared(value: str, norm: BatchNorm, subject: Subject) -> Sequence[Dim] | None:
-    known = subject.inferred.graph.values.get(value) if not norm.scope else None
+    known = subject.value(value) if not norm.scope else None
     return None if known is None else known.dims
 
 

@@ -74,12 +74,13 @@ def _alike(opset: int) -> tuple[tuple[str, ...], ...]:
 def _dtypes(norm: BatchNorm, site: Site, subject: Subject) -> dict[str, str]:
     """The types of the inputs, as far as they are known."""
     found = {}
-    values = subject.inferred.graph.values if not norm.scope else site.values
     names = (norm.entered, *(each.value for _, each in norm.parameters))
     tensors = (None, *(each.tensor for _, each in norm.parameters))
     for role, value, tensor in zip(_ALL, names, tensors, strict=True):
         stored = tensor or site.tensor(value)
-        known = values.get(value)
+        known = None
+        if stored is None:
+            known = site.values.get(value) if norm.scope else subject.value(value)
         dtype = stored.dtype if stored is not None else known.dtype if known is not None else None
         if dtype is not None:
             found[role] = dtype

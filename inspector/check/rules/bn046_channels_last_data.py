@@ -107,7 +107,7 @@ def _by_the_way(norm: BatchNorm, site: Site) -> Found | None:
 
 def _by_lengths(norm: BatchNorm, subject: Subject) -> Found | None:
     """What the lengths of the data tell."""
-    value = None if norm.scope else subject.inferred.graph.values.get(norm.entered)
+    value = None if norm.scope else subject.value(norm.entered)
     dims: Sequence[Dim] = value.dims or () if value is not None else ()
     if len(dims) < 3:
         return None
