@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.compare.causes.differences import Differences
-from inspector.compare.measuring.floor import FLOORS
 from inspector.compare.measuring.measured import Measured
 from inspector.compare.measuring.precision import Coarser
+from inspector.compare.measuring.unquantised import ROUNDED, Unquantised
 from inspector.compare.runtime.run import Array
-from inspector.facts.comparison import PairedOutput, Verdict
+from inspector.facts.comparison import CauseKind, PairedOutput, Verdict
 
 BLIND = 0.1
 """Share of an output's own scale that a tolerance may reach: beyond it, agreement says nothing."""
@@ -20,6 +20,9 @@ BLIND = 0.1
 BLIND_QUANTISED = 0.5
 """The same where one side is quantised, which moves outputs by several per cent of their scale:
 agreement within that is no more than what it is called."""
+
+BEARABLE = 0.2
+"""Share of an output's spread by which quantising may move it, all elements together: 14 dB."""
 
 SAME = Coarser()
 
@@ -30,6 +33,13 @@ class Judgement:
 
     verdict: Verdict
     reason: str
+
+
+_DEAD = Judgement(
+    verdict=Verdict.AGREES,
+    reason="outputs agree, but they are the same whatever is fed: these inputs cannot show a "
+    "difference in front of them",
+)
 
 
 def capped(judgement: Judgement, left_out: Sequence[str]) -> Judgement:
@@ -47,6 +57,7 @@ def judge(
     same_digest: bool,
     asked: bool,
     coarser: Coarser = SAME,
+    unquantised: Unquantised | None = None,
 ) -> Judgement:
     """Decide.
 
@@ -59,7 +70,14 @@ def judge(
         Whether the user gave the tolerance.
     coarser
         What the coarser side computes in.
+    unquantised
+        Both sides without the grids of their activations, where they had some.
     """
+    if unquantised is not None and not asked and not same_digest:
+        more = {each.kind for each in differences.candidates} - {CauseKind.QUANTISATION}
+        found = _judge_quantised(measured, coarser, unquantised, accounted=not more)
+        if found is not None:
+            return found
     words = "rounding" if asked else coarser.words
     outputs = measured.outputs
     if any(_differs(each) for each in outputs):
@@ -82,11 +100,7 @@ def judge(
             verdict=Verdict.AGREES, reason=f"outputs agree row by row, but {measured.limited}"
         )
     if _never_moves(measured):
-        return Judgement(
-            verdict=Verdict.AGREES,
-            reason="outputs agree, but they are the same whatever is fed: these inputs cannot "
-            "show a difference in front of them",
-        )
+        return _DEAD
     within_floor = all(
         each.difference.max_abs <= coarser.grain.floors * each.floor for each in outputs
     )
@@ -108,15 +122,67 @@ def judge(
     return Judgement(verdict=Verdict.AGREES, reason=f"outputs agree within {limit}, but {why}")
 
 
+def _judge_quantised(
+    measured: Measured, coarser: Coarser, unquantised: Unquantised, *, accounted: bool
+) -> Judgement | None:
+    """What taking the grids away shows; None where it shows no more than the outputs do.
+
+    Whether two models are one function is asked of them without grids: the tolerance for that is
+    a small part of what quantising activations takes. What it does to the outputs is then a
+    fact about one model, which is called a difference where it is a large part of them.
+    """
+    if any(
+        (_differs(each) and each.finite_within) or each.difference.both_non_finite
+        for each in measured.outputs
+    ):
+        return None
+    if unquantised.stand_out:
+        return Judgement(
+            verdict=Verdict.DIFFERENT,
+            reason=f"{_how_far(unquantised.measured.outputs, ROUNDED.words)}, with all "
+            "activations as they are: more than quantising those does",
+        )
+    if not unquantised.agree and any(_differs(each) for each in measured.outputs):
+        return None
+    if measured.only_if:
+        return None
+    if _never_moves(unquantised.measured):
+        return _DEAD
+    share = max(unquantised.shares, default=0.0)
+    if share <= BEARABLE:
+        less = (
+            (
+                "the sides compute in different precisions"
+                if coarser.unlike
+                else "their grids differ"
+            )
+            if unquantised.agree
+            else f"without it they differ by up to {unquantised.max_abs:.3g}, more than rounding "
+            "the weights accounts for"
+        )
+        less = less if accounted else f"{less}; parameters or structure differ besides"
+        less = "; ".join(filter(None, [less, measured.limited]))
+        return Judgement(
+            verdict=Verdict.AGREES,
+            reason=f"outputs agree within {coarser.words}, and no further: {less}",
+        )
+    return Judgement(
+        verdict=Verdict.DIFFERENT,
+        reason=f"{coarser.words} alone moves outputs by {100 * share:.0f} % of their spread, where "
+        f"up to {100 * BEARABLE:.0f} % are called agreement",
+    )
+
+
 def _never_moves(measured: Measured) -> bool:
     """Whether no output depends on the inputs, as far as they were fed: a dead network."""
+    times = measured.coarser.grain.floors
     for each in measured.outputs:
         rows = [
             row
             for batch in measured.left_results
             for row in (batch[each.left] if batch[each.left].ndim else [batch[each.left]])
         ]
-        if len(rows) < 2 or not all(_same(row, rows[0], FLOORS * each.floor) for row in rows[1:]):
+        if len(rows) < 2 or not all(_same(row, rows[0], times * each.floor) for row in rows[1:]):
             return False
     return bool(measured.outputs) and any(each.left.values for each in measured.batches)
 

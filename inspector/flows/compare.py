@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from inspector.compare.graphs.correspondence import Correspondence
     from inspector.compare.locating.diagnose import Diagnosis
     from inspector.compare.measuring.measured import Measured
+    from inspector.compare.measuring.unquantised import Unquantised
     from inspector.compare.pairing.layout import Layouts
     from inspector.compare.pairing.pair import Pair
     from inspector.compare.runtime.host import Host
@@ -181,17 +182,19 @@ class _Judging:
                 found, differences = graphs.result()
                 self.differences = differences
         del loaded  # four sessions, which nothing that follows runs
+        unquantised = None if same.result() else self._unquantised(measured)
         judgement = judge(
             measured,
             differences,
             same_digest=same.result(),
             asked=asked is not None,
             coarser=measured.coarser,
+            unquantised=unquantised,
         )
         judgement = capped(judgement, unpaired)
         candidates = (*precision_causes(*measured.precisions), *differences.candidates)
         differences = replace(differences, candidates=candidates)
-        diagnosis = self._diagnosed(found, measured, outputs, differences, judgement)
+        diagnosis = self._diagnosed(found, measured, unquantised, outputs, differences, judgement)
         comparison = decided(
             models, inputs, measured, differences, judgement, diagnosis, request.seed
         )
@@ -217,21 +220,41 @@ class _Judging:
         fed = {each.left.name: each.right.name for each in inputs}
         alignment = rewired(align(*networks), *networks, fed)
         found = Correspondence(*networks, alignment, fed)
-        differences = find_differences(found, inputs=inputs, outputs=outputs)
+        steps = self._sides[0].steps or {}, self._sides[1].steps or {}
+        differences = find_differences(found, inputs=inputs, outputs=outputs, steps=steps)
         for each in self._sides:
             let_go(each.view.weights)
         return found, differences
+
+    def _unquantised(self, measured: Measured) -> Unquantised | None:
+        """Both without the grids of their activations; None where neither has any."""
+        from inspector.compare.measuring.unquantised import without_grids
+
+        left, right = self._sides
+        if left.steps is None and right.steps is None:
+            return None
+        self._progress("running both models without their quantisation grids")
+        return without_grids(
+            (left.view, right.view),
+            (left.steps, right.steps),
+            measured,
+            written=(lambda: left.patched(left.view, ()), lambda: right.patched(right.view, ())),
+            host=self._host,
+            seed=self._request.seed,
+        )
 
     def _diagnosed(
         self,
         found: Correspondence,
         measured: Measured,
+        unquantised: Unquantised | None,
         outputs: Sequence[Pair],
         differences: Differences,
         judgement: Judgement,
     ) -> Diagnosis:
         """Which of the differences between the graphs matter, and where they begin to."""
         from inspector.compare.causes.explain import without_effect
+        from inspector.compare.causes.precisions import beside_quantising, by_quantising
         from inspector.compare.locating.diagnose import Diagnosis, diagnose, every_place
         from inspector.compare.locating.experiment import experiment_on
         from inspector.compare.locating.sweep import Sweep
@@ -239,6 +262,14 @@ class _Judging:
         from inspector.facts.comparison import Verdict
 
         request = self._request
+        differs = judgement.verdict is Verdict.DIFFERENT
+        if differs and unquantised is not None and unquantised.agree:
+            return Diagnosis(
+                explanation=by_quantising(differences.candidates, measured, unquantised)
+            )
+        if differs and unquantised is not None:
+            # Both sides' views are what is patched and looked into from here on.
+            measured = unquantised.measured
         sweep = Sweep(
             (found.left, found.right),
             measured.worst_batch,
@@ -246,6 +277,7 @@ class _Judging:
             patched=(self._sides[0].patched, self._sides[1].patched),
             memory=request.tapped,
             seed=request.seed,
+            steps=(self._sides[0].steps, self._sides[1].steps),
         )
         if judgement.verdict is Verdict.DIFFERENT:
             experiment = experiment_on(
@@ -256,7 +288,7 @@ class _Judging:
                 seed=request.seed,
                 progress=self._progress,
             )
-            return diagnose(
+            diagnosis = diagnose(
                 found,
                 outputs,
                 differences.candidates,
@@ -264,6 +296,10 @@ class _Judging:
                 sweep=sweep,
                 progress=self._progress,
             )
+            if unquantised is None:
+                return diagnosis
+            beside = beside_quantising(diagnosis.explanation)
+            return replace(diagnosis, explanation=beside)
         diagnosis = Diagnosis()
         if judgement.verdict is Verdict.AGREES:
             explanation = without_effect(differences.candidates, "the outputs agree")

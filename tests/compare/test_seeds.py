@@ -30,7 +30,7 @@ def _stored(model: onnx.ModelProto, name: str, value: float) -> str:
 def _cut_far_up(model: onnx.ModelProto) -> None:
     relu = node(model, "relu1")
     relu.op_type = "Clip"
-    relu.input.extend([_stored(model, "zero", 0.0), _stored(model, "top", 60.0)])
+    relu.input.extend([_stored(model, "zero", 0.0), _stored(model, "top", 35.0)])
 
 
 def _as_clip(model: onnx.ModelProto) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.graphs.grids import Steps, half_steps
 from inspector.compare.graphs.parameters import normal
 from inspector.compare.graphs.structure import Layer, Network, Stored
 from inspector.compare.runtime.run import Array
@@ -21,6 +23,8 @@ from inspector.facts.batchnorm import DEFAULT_EPSILON, is_training
 
 _ARITHMETIC = frozenset({"Mul", "Add", "Sub", "Div"})
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Dense"})
+NO_STEPS: Steps = MappingProxyType({})
+
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
 
 
@@ -75,13 +79,16 @@ class Run:
 class Effective:
     """A run's parameters: weights [C, k] where its anchor has any, and offsets [C].
 
-    `kernel` are the anchor's own weights, which the slopes of the run come on top of.
+    `kernel` are the anchor's own weights, which the slopes of the run come on top of. `grid` is how
+    far rounding to a grid can have moved each of them, `offset_grid` the same of offsets.
     """
 
     kernel: Array | None
     offset: Array
     slope: Array
     size: Array
+    grid: Array | None = None
+    offset_grid: Array | None = None
 
     @property
     def weights(self) -> Array | None:
@@ -94,6 +101,13 @@ class Effective:
         some: Array = self.kernel[start:end].astype(np.float64)
         some *= np.broadcast_to(self.slope, len(self.kernel))[start:end, None]
         return some
+
+    def moved(self, start: int, end: int) -> Array | float:
+        """How far rounding to a grid can have moved `rows`."""
+        if self.grid is None or self.kernel is None:
+            return 0.0
+        slope = np.abs(np.broadcast_to(self.slope, len(self.kernel)))
+        return np.asarray(self.grid[start:end] * slope[start:end, None])
 
 
 class Runs:
@@ -156,13 +170,13 @@ def affine_of(layer: Layer, network: Network) -> Channels | None:
     return None
 
 
-def effective(run: Run, network: Network) -> Effective | None:
+def effective(run: Run, network: Network, steps: Steps = NO_STEPS) -> Effective | None:
     """A run's parameters; None where its anchor's cannot be taken apart by channel."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return _effective(run, network)
+        return _effective(run, network, steps)
 
 
-def _effective(run: Run, network: Network) -> Effective | None:
+def _effective(run: Run, network: Network, steps: Steps) -> Effective | None:
     affine = run.affine
     plain = Effective(kernel=None, offset=affine.intercept, slope=affine.slope, size=affine.size)
     if run.anchor is None or run.anchor.op not in _WEIGHTED:
@@ -180,11 +194,20 @@ def _effective(run: Run, network: Network) -> Effective | None:
         bias = np.ravel(network.model.weights.load(roles["bias"].tensor)).astype(np.float64)
     if bias.size not in (1, len(kernel)):
         return None
+    grid = half_steps(roles["kernel"], steps)
+    offset_grid = half_steps(roles["bias"], steps) if "bias" in roles else None
+    for layer in run.layers:  # a bias that is added behind the anchor
+        for each in layer.stored if layer.op in ("Add", "Sub") else ():
+            own = half_steps(each, steps)
+            if own is not None:
+                offset_grid = np.ravel(own) + (0.0 if offset_grid is None else offset_grid.ravel())
     return Effective(
         kernel=kernel,
         offset=np.broadcast_to(affine.slope * bias + affine.intercept, len(kernel)),
         slope=affine.slope,
         size=np.broadcast_to(np.abs(affine.slope * bias) + affine.size, len(kernel)),
+        grid=None if grid is None else _by_output(run.anchor, grid),
+        offset_grid=None if offset_grid is None else np.ravel(offset_grid) * np.abs(affine.slope),
     )
 
 

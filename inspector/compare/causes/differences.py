@@ -37,6 +37,7 @@ from inspector.compare.causes.units import judged_by_run
 from inspector.compare.graphs import clipping
 from inspector.compare.graphs.align import Alignment
 from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.graphs.grids import Steps, on_grids
 from inspector.compare.graphs.parameters import Relation, StoredPair, compare_stored
 from inspector.compare.graphs.structure import Layer, Network
 from inspector.compare.pairing.pair import Pair, shown_dims
@@ -59,8 +60,14 @@ def find_differences(
     *,
     inputs: Sequence[Pair],
     outputs: Sequence[Pair],
+    steps: tuple[Steps, Steps] = ({}, {}),
 ) -> Differences:
     """Compare two aligned networks layer by layer.
+
+    Parameters
+    ----------
+    steps
+        Of the grids that weights of each side were rounded to.
 
     Raises
     ------
@@ -74,22 +81,29 @@ def find_differences(
     norms: list[PairedNorm] = []
     related: list[tuple[str, str, Relation]] = []
     for a, b in alignment.pairs:
-        pairs = compare_stored(a, b, left.model.weights, right.model.weights)
+        stored = compare_stored(a, b, left.model.weights, right.model.weights)
+        on_grid = [on_grids(each, steps) for each in stored]
+        pairs = [each for each, _ in on_grid]
         related += [(a.node, b.node, pair.relation) for pair in pairs]
         if is_batchnorm(a):
             candidates += norm_differences(a, b, found)
             norms.append(_paired_norm(a, b, pairs))
             notes += filter(None, [momentum_note(a, b)])
-        for rounding, one in _stored_differences(a, b, pairs, found):
-            (candidates if rounding is None else roundings[rounding]).append(one)
+        for each, on_right in on_grid:
+            if on_right is not None:
+                rounding = Rounding("8 bits", on_right)
+                roundings[rounding].append(parameter_difference(a, b, each, found))
+        others = [each for each, on_right in on_grid if on_right is None]
+        for how, one in _stored_differences(a, b, others, found):
+            (candidates if how is None else roundings[how]).append(one)
         if a.op == clipping.OPERATOR and not a.domain:
             candidates += filter(None, [clip_difference(a, b, found)])
         else:
             candidates += attribute_differences(a, b, found)
         candidates += filter(None, [wiring_difference(a, b, found)])
     candidates += _gaps(found)
-    candidates += (as_one_rounding(each, rounding) for rounding, each in roundings.items())
-    judged = judged_by_run(candidates, found)
+    candidates += (as_one_rounding(each, how) for how, each in roundings.items())
+    judged = judged_by_run(candidates, found, steps)
     candidates = [*judged.candidates, *_output_differences(found, outputs)]
     candidates += _layout_differences(inputs, outputs)
     return Differences(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.compare.causes.affine import (
+    NO_STEPS,
     Effective,
     Run,
     effective,
@@ -17,6 +18,7 @@ from inspector.compare.causes.affine import (
 )
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.graphs.grids import Steps
 from inspector.compare.graphs.parameters import as_stored, normal
 from inspector.compare.graphs.structure import Network
 from inspector.compare.runtime.run import Array
@@ -46,11 +48,16 @@ class Judged:
     notes: tuple[str, ...] = ()
 
 
-def judged_by_run(candidates: Sequence[Candidate], found: Correspondence) -> Judged:
+def judged_by_run(
+    candidates: Sequence[Candidate],
+    found: Correspondence,
+    steps: tuple[Steps, Steps] = (NO_STEPS, NO_STEPS),
+) -> Judged:
     """Look at candidates run by run.
 
     A run that is written in the same operators on both sides keeps its candidates: which parameter
-    differs says more than what they come to.
+    differs says more than what they come to. `steps` are those of the grids that weights of each
+    side were rounded to.
     """
     left_of: dict[str, list[Candidate]] = {}
     for each in candidates:
@@ -64,7 +71,8 @@ def judged_by_run(candidates: Sequence[Candidate], found: Correspondence) -> Jud
         within = _candidates_in(left, right, left_of)
         if not within or left.operators == right.operators:
             continue
-        one, other = effective(left, found.left), effective(right, found.right)
+        one = effective(left, found.left, steps[0])
+        other = effective(right, found.right, steps[1])
         if one is None or other is None or (one.kernel is None) != (other.kernel is None):
             continue
         with np.errstate(invalid="ignore", over="ignore"):
@@ -123,7 +131,11 @@ def _compared(one: Effective, other: Effective) -> Array | None:
     except ValueError:
         return None
     apart = np.abs(offsets[0] - offsets[1])
-    return np.asarray(offsets[4] | ~(apart <= unit * np.maximum(offsets[2], offsets[3])))
+    allowed = unit * np.maximum(offsets[2], offsets[3])
+    for each in (one, other):
+        if each.offset_grid is not None and each.offset_grid.size in (1, apart.size):
+            allowed = allowed + each.offset_grid
+    return np.asarray(offsets[4] | ~(apart <= allowed))
 
 
 def _rows_apart(one: Effective, other: Effective, unit: float) -> Array:
@@ -138,6 +150,8 @@ def _rows_apart(one: Effective, other: Effective, unit: float) -> Array:
         with np.errstate(invalid="ignore", over="ignore"):
             most = np.maximum(np.abs(a), np.abs(b))
             most *= unit
+            most += one.moved(at, at + rows)
+            most += other.moved(at, at + rows)
             a -= b
             # Written so that NaN differs.
             found[at : at + rows] = ~(np.abs(a, out=a) <= most).all(axis=1)
@@ -281,6 +295,9 @@ def _epsilon_that_fits(
     roles = {each.role: each for each in norms[0].stored}
     var = network.model.weights.load(roles["var"].tensor).astype(np.float64).ravel()
     own = np.float64(np.float32(norms[0].node_fact.float_attribute("epsilon", 1e-5)))
+    if folded.grid is not None and len(var) == len(kept_weights):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return _epsilon_on_grid(var, own, kept, folded)
     strongest = np.abs(kept_weights).argmax(axis=1)
     rows = np.arange(len(strongest))
     a, b = kept_weights[rows, strongest], folded_weights[rows, strongest]
@@ -300,3 +317,33 @@ def _epsilon_that_fits(
     size = np.abs(wanted).max(axis=1)
     apart = np.abs(wanted - folded_weights).max(axis=1)
     return epsilon if (apart <= 1e-4 * size).all() else None
+
+
+def _epsilon_on_grid(
+    var: Array, own: np.float64, kept: Effective, folded: Effective
+) -> float | None:
+    """The epsilon that fits weights which were rounded to a grid after it was folded into them.
+
+    Each channel tells the ratio of its slopes within what rounding makes of it; all of them
+    together tell the epsilon.
+    """
+    one, other, grid = kept.weights, folded.weights, folded.moved(0, len(var))
+    if one is None or other is None or one.shape[0] != len(var):
+        return None
+    power = (one**2).sum(axis=1)
+    alive = power > 0
+    if not alive.any():
+        return None
+    a, b, v = one[alive], other[alive], var[alive]
+    ratio = (a * b).sum(axis=1) / power[alive]
+    # Rounding is spread evenly over one step: a third of the square of its half.
+    spread = np.sqrt((np.broadcast_to(grid, one.shape)[alive] ** 2 / 3).sum(axis=1))
+    noise = 2 * np.maximum(spread / np.sqrt(power[alive]), 1e-7) * (v + own) / np.abs(ratio) ** 3
+    weights = 1 / noise**2
+    epsilon = float((((v + own) / ratio**2 - v) * weights).sum() / weights.sum())
+    sure = 4 / float(np.sqrt(weights.sum()))
+    if not np.isfinite(epsilon) or epsilon <= 0 or abs(epsilon - own) <= max(1e-3 * own, sure):
+        return None
+    wanted = one * np.sqrt((var + own) / (var + epsilon))[:, None]
+    unsure = np.abs(wanted) * (sure / (2 * (var + epsilon)))[:, None]
+    return epsilon if (np.abs(wanted - other) <= 1.01 * grid + unsure).all() else None

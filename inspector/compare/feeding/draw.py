@@ -24,6 +24,13 @@ TAME = 3
 """Ways to draw integers and words that are tried where what the ranges allow does not run: from
 the two least, ones alone, and zeros alone."""
 
+_MILDER = {"wide": "normal", "flat": "dim", "far": "normal"}
+"""What is drawn in place of inputs that a model is hardly calibrated on: a static quantisation cuts
+off what lies beyond that in each layer, which is what it is meant to do."""
+
+_DEVIATIONS = 8.0
+"""Standard deviations of what is drawn in the whole width of a grid."""
+
 DType = np.dtype[np.generic]
 
 
@@ -115,7 +122,7 @@ class Drawer:
         ----------
         kind
             How floats are distributed: ``normal``, ``uniform``, ``flat`` or ``wide``; or larger
-            than networks expect: ``far``, ``farther``, or as ``bytes`` of an image.
+            than networks expect: ``far``.
         tame
             How integers and words are held back, see `TAME`; 0 for not at all.
         longest
@@ -201,7 +208,13 @@ class Drawer:
         if allowed.high is not None or allowed.is_length:  # cast to an integer on the way
             low, high = self._bounds(longest)
             return rng.integers(low, high, dims)
-        return _distributed(dims, rng, kind)
+        drawn = _distributed(dims, rng, _MILDER.get(kind, kind) if allowed.mild else kind)
+        return drawn if allowed.grid is None else _onto(allowed.grid, drawn, kind)
+
+    def negated(self, values: Array) -> Array:
+        """Values with all signs turned: on a grid, around its middle."""
+        grid = self._allowed.grid
+        return -values if grid is None else np.asarray(grid[0] + grid[1] - values, values.dtype)
 
 
 def _held_back(low: int, high: int, tame: int) -> tuple[int, int]:
@@ -235,6 +248,14 @@ def _as_mask(values: Array) -> Array:
     return values
 
 
+def _onto(grid: tuple[float, float], drawn: Array, kind: str) -> Array:
+    """What was drawn for a grid: about its middle, and never beyond its ends."""
+    middle, width = (grid[0] + grid[1]) / 2, grid[1] - grid[0]
+    if kind == "uniform":
+        return np.asarray(middle + (drawn - 0.5) * width / 2)
+    return np.clip(middle + drawn * width / _DEVIATIONS, *grid)
+
+
 def _distributed(dims: tuple[int, ...], rng: np.random.Generator, kind: str) -> Array:
     match kind:
         case "uniform":
@@ -243,10 +264,8 @@ def _distributed(dims: tuple[int, ...], rng: np.random.Generator, kind: str) -> 
             return 3.0 * rng.standard_normal(dims)
         case "far":
             return 10.0 * rng.standard_normal(dims)
-        case "farther":
-            return 100.0 * rng.standard_normal(dims)
-        case "bytes":
-            return rng.integers(0, 256, dims).astype(np.float64)
+        case "dim":
+            return 0.5 * rng.standard_normal(dims)
         case "flat":
             # Each row nearly one number, as a dark or a bright image is.
             rows = rng.standard_normal((*dims[:1], *(1 for _ in dims[1:])))

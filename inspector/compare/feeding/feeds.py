@@ -45,7 +45,7 @@ MOST_ROWS = 64
 FAR_SIZES = (32, 32, 32)
 """Where outputs agree and the graphs do not: bounds that ordinary inputs do not reach."""
 
-_FAR_KINDS = ("far", "bytes", "farther")
+_FAR_KINDS = ("far",)
 
 _KINDS = ("normal", "normal", "uniform", "flat", "wide", "normal", "flat", "uniform")
 
@@ -199,7 +199,7 @@ def _batch(
         rng = np.random.default_rng(of)
         values = drawers[n].draw(drawn, rng, kind=kind, tame=plan.tame, longest=longest)
         if negated:
-            values = -values
+            values = drawers[n].negated(values)
         left[pair.left.name], right[pair.right.name] = both_sides(
             values.transpose(axes), pair, orders[n]
         )

@@ -126,7 +126,9 @@ NUMERALS = ("0", "1", "2", "42", "7")
 class Range:
     """What an input may hold. Bounds are from `low` to below `high`; None is whatever its type has.
 
-    `real` bounds floats. `known` are numbers or words that the model itself knows, and where
+    `real` bounds floats; `grid` is what a quantised model can tell apart of them, beyond which it
+    cuts off by design; one that is `mild` was calibrated on inputs that nothing tells. `known` are
+    numbers or words that the model itself knows, and where
     it is `closed` it takes no other words. `mask` is what
     is looked at as there or not, `never` what has to be false (a training mode), `is_shape` a
     Reshape's target, `is_axes` a list of axes, `is_length` a length of a sequence whose own length
@@ -136,6 +138,8 @@ class Range:
     low: int | None = None
     high: int | None = None
     real: tuple[float, float] | None = None
+    grid: tuple[float, float] | None = None
+    mild: bool = False
     known: tuple[int | str, ...] = ()
     closed: bool = False
     mask: bool = False
@@ -151,13 +155,13 @@ class Range:
         low, high = max(lows, default=None), min(highs, default=None)
         if low is not None and high is not None and low >= high:
             low = max((each for each in lows if each < high), default=min(0, high - 1))
-        real = self.real or other.real
-        if self.real and other.real:
-            real = max(self.real[0], other.real[0]), min(self.real[1], other.real[1])
+        real, grid = _both(self.real, other.real), _both(self.grid, other.grid)
         return Range(
             low=low,
             high=high,
-            real=real if real is None or real[0] < real[1] else None,
+            real=real,
+            grid=grid,
+            mild=self.mild or other.mild,
             known=tuple(dict.fromkeys((*self.known, *other.known)))[:MOST_KNOWN],
             closed=self.closed or other.closed,
             mask=self.mask or other.mask,
@@ -168,10 +172,22 @@ class Range:
         )
 
 
+def _both(
+    one: tuple[float, float] | None, other: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """What lies within both bounds; None where there are none, or nothing does."""
+    if one is None or other is None:
+        return one or other
+    low, high = max(one[0], other[0]), min(one[1], other[1])
+    return (low, high) if low < high else None
+
+
 def find_ranges(values: Sequence[str], model: Model) -> tuple[Range, ...]:
     """What the operators of the main graph and its subgraphs that read each value tell of it."""
     readers = _readers(model.graph)
-    return tuple(_found(each, readers, model) for each in values)
+    # Not that of a model whose grids depend on what is fed.
+    mild = Range(mild=any(each.op_type == "QuantizeLinear" for each in model.graph.nodes))
+    return tuple(_found(each, readers, model) & mild for each in values)
 
 
 def _found(value: str, readers: Readers, model: Model) -> Range:
@@ -226,8 +242,22 @@ class _Use:
             return Range(is_shape=True)
         if self._place == ("Slice", 3) or (node.op_type in _REDUCTIONS and self._position == 1):
             return Range(is_axes=True)
+        if self._place == ("QuantizeLinear", 0):
+            return Range(grid=self._grid())
         found = self._bounded()
         return found if found != Range() else self._compared()
+
+    def _grid(self) -> tuple[float, float] | None:
+        """What integers on the grid of a whole tensor stand for; None where that is not stored."""
+        scale, zero = self._values(1), self._values(2)
+        if scale is None or scale.size != 1 or (zero is None and self._node.input(2)):
+            return None
+        dtype = np.dtype(np.uint8) if zero is None else zero.dtype
+        if dtype.kind not in "iu":
+            return None
+        step, point = float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0])
+        ends = [step * (int(end) - point) for end in (np.iinfo(dtype).min, np.iinfo(dtype).max)]
+        return (ends[0], ends[1]) if np.isfinite(ends).all() and ends[0] < ends[1] else None
 
     def _bounded(self) -> Range:
         low, high = _BOUNDS.get(self._place, (None, None))

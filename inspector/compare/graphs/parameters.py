@@ -88,7 +88,11 @@ def _stored_alike(a: Stored, b: Stored) -> bool:
 
 def normal(stored: Stored, weights: Weights) -> Array:
     """Values in the common form: dense kernels [in, out] with channel-first features."""
-    values = values_of(weights, stored.tensor)
+    return in_common_form(values_of(weights, stored.tensor), stored)
+
+
+def in_common_form(values: Array, stored: Stored) -> Array:
+    """What goes with the elements of `stored`, in the order that `normal` gives."""
     if stored.transposed != stored.turned:
         values = values.T
     if stored.flat is not None and values.shape[0] == int(np.prod(stored.flat.dims)):

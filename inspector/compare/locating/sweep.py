@@ -13,7 +13,15 @@ from inspector.compare.feeding.feeds import Batch
 from inspector.compare.graphs.structure import Network
 from inspector.compare.locating.forms import Form, find_form
 from inspector.compare.locating.places import Place
-from inspector.compare.measuring.floor import allowance, moved_by_an_ulp, neighbours
+from inspector.compare.measuring.floor import (
+    FINE,
+    FLOORS,
+    FLOORS_COARSE,
+    allowance,
+    moved_by_an_ulp,
+    neighbours,
+)
+from inspector.compare.measuring.unquantised import ROUNDED, Steps, rounded_anew
 from inspector.compare.pairing.layout import Layouts
 from inspector.compare.runtime.host import Host, HostedRunner, HostGoneError
 from inspector.compare.runtime.run import Array, Fed
@@ -23,6 +31,12 @@ from inspector.facts.patch import Expose, Feed, Patch, Runnable
 
 SLACK = 4.0
 """Tolerances that a value in the middle may take: its floor is measured with fewer draws."""
+
+SLACK_ROUNDED = 1.5
+"""The same where weights were rounded to a grid, which moves more than what draws miss."""
+
+_DRAWS = 2
+"""How often weights are rounded anew."""
 
 _COPIES = 20
 """Arrays of a value's size that are held at a time while it is compared, both sides together."""
@@ -79,6 +93,8 @@ class Sweep:
         Writes a copy of each side's model with patches.
     memory
         Bytes that values may take at a time.
+    steps
+        Of the grids that weights of each side were rounded to; None for a side that had none.
     """
 
     def __init__(
@@ -90,7 +106,9 @@ class Sweep:
         patched: tuple[Patched, Patched],
         memory: int,
         seed: int,
+        steps: tuple[Steps | None, Steps | None] = (None, None),
     ) -> None:
+        self._steps = steps
         self._networks = networks
         self._batch = batch
         self._host = host
@@ -167,6 +185,7 @@ class Sweep:
         plain = runner.run(fed)
         rng = np.random.default_rng([self._seed, side])
         moved = [runner.run(moved_by_an_ulp(fed, rng))]
+        model = self._networks[side].model
         weights = _moved_weights(self._networks[side], self._seed)
         # What a patch puts in has a name of its own, and a moved weight that nothing reads is none.
         if weights:
@@ -178,6 +197,19 @@ class Sweep:
             # Let go of as they are used: all of them at a time are what takes memory.
             values = plain.pop(name)
             found[name] = values, _most_moved(values, [each.pop(name) for each in moved])
+        if any(each is not None for each in self._steps):
+            times = FLOORS / FLOORS_COARSE * SLACK / SLACK_ROUNDED
+            found = {name: (values, times * far) for name, (values, far) in found.items()}
+        steps = self._steps[side]
+        if steps is None:
+            return found
+        for anew in rounded_anew(model, steps, seed=self._seed, draws=_DRAWS):
+            # What a patch put in is no longer on a grid, and nothing reads what was there.
+            with suppress(RunError):
+                runner = self._loaded(side, names, patches, anew)
+                again = runner.run(fed)
+                for name, (values, far) in found.items():
+                    np.maximum(far, _most_moved(values, [again.pop(name)]), out=far)
         return found
 
     def _loaded(
@@ -206,8 +238,10 @@ class Sweep:
         if left.dtype.kind == there.dtype.kind == "f":
             finite = np.where(np.isfinite(left), left, 0), np.where(np.isfinite(there), there, 0)
             moved = left_moved, form.to_left(right_moved)
-            allowed = allowance([finite[0]], [finite[1]], [moved[0]], [moved[1]])
-            bound = SLACK * allowed.bounds[0]
+            rounded = any(each is not None for each in self._steps)
+            grain = ROUNDED.grain if rounded else FINE
+            allowed = allowance([finite[0]], [finite[1]], [moved[0]], [moved[1]], grain=grain)
+            bound = (SLACK_ROUNDED if rounded else SLACK) * allowed.bounds[0]
         numbers = left[np.isfinite(left)].astype(np.float64)
         scale = float(numbers.std()) if numbers.size else 0.0
         largest = float(apart.max(initial=0.0))

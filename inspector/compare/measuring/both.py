@@ -62,7 +62,7 @@ _POSITIVE = (
 
 _FAR_ALONE = (
     "outputs agree for inputs of ordinary size (most below 10) and differ for larger ones (up to "
-    "some hundreds): compared for those"
+    "some tens): compared for those"
 )
 
 

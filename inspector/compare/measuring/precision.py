@@ -53,10 +53,18 @@ _SCALES_OF: Mapping[str, tuple[tuple[int, int | None], ...]] = {
     "DequantizeLinear": ((1, 0),),
     "QLinearConv": ((1, None), (6, None)),
     "QLinearMatMul": ((1, 0), (4, 3), (6, None)),
+    "QGemm": ((1, None), (7, None)),
+    "QLinearAdd": ((1, 0), (4, 3), (6, None)),
+    "QLinearMul": ((1, 0), (4, 3), (6, None)),
+    "QLinearLeakyRelu": ((1, None), (3, None)),
+    "QLinearSigmoid": ((1, None), (3, None)),
+    "QLinearSoftmax": ((1, None), (3, None)),
+    "QLinearAveragePool": ((1, None), (3, None)),
+    "QLinearGlobalAveragePool": ((1, None), (3, None)),
 }
 """Positions of scales, each with that of the value it belongs to where that may be stored."""
 
-_BIAS_OF = {"QLinearConv": 8}
+_BIAS_OF = {"QLinearConv": 8, "QGemm": 6}
 """An integer bias whose scale is that of the input times that of the weights, written nowhere."""
 
 _STEP = 1 / 12
@@ -290,7 +298,7 @@ class _Grids:
             limits = np.iinfo(values.dtype)
             step = (rng.random(values.shape) < _STEP) * rng.choice((-1, 1), values.shape)
             moved = np.clip(values.astype(np.int32) + step, limits.min, limits.max)
-            found[tensor.name] = moved.astype(values.dtype)
+            found[tensor.name] = np.asarray(moved, values.dtype)
         return found
 
     def stretched(self, by: float) -> dict[str, Array]:
@@ -314,8 +322,11 @@ class _Grids:
         if kept & wide.keys():
             return {}
         load = self._model.weights.load
+        # asarray: a scale is a number without dimensions, which NumPy gives back as no array.
         found = {name: np.asarray(load(t) * by, load(t).dtype) for name, t in wide.items()}
-        found |= {name: np.rint(load(t) / by).astype(load(t).dtype) for name, t in biases.items()}
+        found |= {
+            name: np.asarray(np.rint(load(t) / by), load(t).dtype) for name, t in biases.items()
+        }
         return found
 
     def _at(self, node: Node, position: int | None) -> Tensor | None:
