@@ -25,7 +25,9 @@ What `bninspect check` looks for, from `bninspect explain CODE` for all rules. W
 Severities: an error makes results wrong or unstable, a warning is probably a mistake, an info is an
 opportunity. Options are set with `--set CODE.NAME=VALUE`, or in the configuration under
 `[tool.bninspect.options.CODE]`. Models are in
-[ONNX's text form](https://onnx.ai/onnx/repo-docs/Syntax.html).
+[ONNX's text form](https://onnx.ai/onnx/repo-docs/Syntax.html); they are of opset 17 where they do
+not say (`<ir_version: 8, opset_import: ["": 17]>` goes in front), and what is declared without
+values stands for a stored tensor of any.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,9 +32,10 @@ def find_configuration(start: Path, rules: Sequence[Rule]) -> Configuration:
     folder = start.absolute()
     for each in (folder, *folder.parents):
         own, project = each / OWN, each / PROJECT
-        if own.is_file():
-            return configuration(_read(own), own, rules)
-        if project.is_file() and (table := _table(_read(project), project)) is not None:
+        # Not `Path.is_file`, which raises where a folder above may not be looked into.
+        if os.path.isfile(own):
+            return configuration(_top(_read(own), own), own, rules)
+        if os.path.isfile(project) and (table := _table(_read(project), project)) is not None:
             return configuration(table, project, rules, within=f"{_TABLE}.")
     return Configuration()
 
@@ -48,13 +50,25 @@ def read_configuration(path: Path, rules: Sequence[Rule]) -> Configuration:
     """
     whole = _read(path)
     if path.name != PROJECT:
-        return configuration(whole, path, rules)
+        return configuration(_top(whole, path), path, rules)
     table = _table(whole, path)
     if table is None:
         raise UsageError(
             f"there is no table [{_TABLE}] in it", where=str(path), hint="add it, or name another"
         )
     return configuration(table, path, rules, within=f"{_TABLE}.")
+
+
+def _top(whole: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The top level of a file of its own."""
+    if "tool" in whole:
+        raise UsageError(
+            f"[{_TABLE}] is for a {PROJECT}",
+            where=str(path),
+            hint=f"here the settings are the top level: leave out [{_TABLE}], and write "
+            f"[severity] for [{_TABLE}.severity]",
+        )
+    return whole
 
 
 def _table(whole: dict[str, Any], path: Path) -> dict[str, Any] | None:

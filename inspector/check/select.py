@@ -48,14 +48,21 @@ def check_settings(rules: Sequence[Rule], settings: CheckSettings) -> None:
     ignored = [code for each in settings.ignores for code in each.rules]
     for prefix in (*settings.select, *settings.ignore, *settings.severities, *ignored):
         if not prefix or not any(code.startswith(prefix) for code in codes):
-            raise UsageError(f"no rule has the code {prefix!r}", hint=_like(prefix, codes))
+            raise UsageError(f"no rule has the code {prefix!r}", hint=_like_code(prefix, rules))
     for code, numbers in settings.thresholds.items():
         if code not in by_code:
-            raise UsageError(f"no rule has the code {code!r}", hint=_like(code, codes))
+            raise UsageError(f"no rule has the code {code!r}", hint=_like_code(code, rules))
         known = {each.name: each for each in by_code[code].thresholds}
         for name, value in numbers.items():
             if name not in known:
-                raise UsageError(f"{code} has no option {name!r}", hint=_like(name, known))
+                if not known:
+                    raise UsageError(
+                        f"{code} has no options", hint=f"see `bninspect explain {code}`"
+                    )
+                raise UsageError(
+                    f"{code} has no option {name!r}",
+                    hint=_like(name, known, f"it has {', '.join(known)}"),
+                )
             least, most = known[name].least, known[name].most
             if not least <= value <= most:
                 raise UsageError(
@@ -74,10 +81,10 @@ def named(rules: Sequence[Rule], word: str) -> Rule:
     for rule in rules:
         if word.upper() == rule.info.code or word.lower() == rule.info.name:
             return rule
-    codes, names = [rule.info.code for rule in rules], [rule.info.name for rule in rules]
-    known = codes if word[:2].upper() == "BN" else names
-    near = _like(word.upper() if known is codes else word.lower(), known)
-    raise UsageError(f"there is no rule {word!r}", hint=near)
+    within = [rule.info.code for rule in rules if rule.info.code.startswith(word.upper())]
+    if word and within:
+        raise UsageError(f"there is no rule {word!r}", hint=f"name one of {', '.join(within)}")
+    raise UsageError(f"there is no rule {word!r}", hint=_like_code(word, rules))
 
 
 def thresholds(rule: Rule, settings: CheckSettings) -> Thresholds:
@@ -132,6 +139,20 @@ def _nearest(by_prefix: Mapping[str, _T], code: str, otherwise: _T) -> _T:
     return by_prefix[max(fitting, key=len)] if fitting else otherwise
 
 
-def _like(given: str, known: Iterable[str]) -> str:
+def _like_code(given: str, rules: Sequence[Rule]) -> str:
+    """What may have been meant by a word that is no code; of other numbers nothing tells."""
+    for rule in rules:
+        if given.lower() == rule.info.name:
+            return f"that is {rule.info.code}"
+    if len(given.split()) > 1:
+        return "separate codes with commas"
+    if given.upper().startswith("BN") and given[2:].isdecimal() and len(given) <= len("BN000"):
+        return "see `bninspect rules`"
+    if given.upper().startswith("BN"):
+        return _like(given.upper(), [rule.info.code for rule in rules])
+    return _like(given.lower(), [rule.info.name for rule in rules])
+
+
+def _like(given: str, known: Iterable[str], otherwise: str = "see `bninspect rules`") -> str:
     near = difflib.get_close_matches(given, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else "see `bninspect rules`"
+    return f"did you mean {near[0]!r}?" if near else otherwise

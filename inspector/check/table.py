@@ -106,9 +106,13 @@ class Table:
         elif isinstance(value, str | int | float):
             shown = repr(value)
         else:
-            shown = "a list" if isinstance(value, list) else "a table or a date"
+            shown = _KINDS.get(type(value), "a date")
         raise UsageError(
             f"the setting {self._name + key!r} is {shown}",
             where=self._where,
             hint=f"it takes {expected}",
         )
+
+
+_KINDS: dict[type, str] = {list: "a list", dict: "a table"}
+"""What TOML calls values of these types; the others that are no single words are dates."""

@@ -44,7 +44,7 @@ from inspector.cli.terminal import (
     width,
 )
 from inspector.cli.usage import Command
-from inspector.errors import UsageError
+from inspector.errors import UnreadableError, UsageError
 
 if TYPE_CHECKING:
     from inspector.check.settings import Configuration
@@ -120,9 +120,9 @@ def check(
     models = discover(paths)
     if len(models) > 1 or fixes is not None:
         collect_cycles()  # of one model there is nothing to be given back before the end
-    refuse_inputs(reports, models)
     settings = with_asked(configured.settings, asked)
     baseline = baseline or configured.baseline or None
+    refuse_inputs(reports, models if baseline is None else (*models, baseline))
     external_dirs = (*(external_dir or ()), *configured.external_dirs)
     with counted_progress("checking") as counted:
         fact = check_files(
@@ -147,9 +147,13 @@ def check(
                 progress=stage,
             )
     if diff:
-        show_diff(done, quiet=quiet)
+        show_diff(fact, done, quiet=quiet)
         raise typer.Exit(int(fix_exit_code(fact, done, diff=True)))
-    write_outputs(fact, reports)
+    try:
+        write_outputs(fact, reports)
+    except UnreadableError:
+        show_fixes(done, aside=True, quiet=quiet)  # the files are fixed all the same
+        raise
     if format is CheckFormat.text:
         from inspector.report.text_check import write_check
 

@@ -12,6 +12,7 @@ from inspector.cli.verdicts import check_exit_code
 from inspector.errors import ExitCode, UsageError
 from inspector.report.page import Page
 from inspector.report.text_fix import write_diff, write_fixes, write_would
+from inspector.report.words import many, printable
 
 if TYPE_CHECKING:
     from inspector.facts.finding import Check
@@ -71,12 +72,19 @@ def fix_options(
     )
 
 
-def show_diff(files: Sequence[FixedFile], *, quiet: bool) -> None:
+def show_diff(check: Check, files: Sequence[FixedFile], *, quiet: bool) -> None:
     """The diff on standard output, and what it is of on standard error."""
     page, aside = _page(), Page(width=width(), color=wants_color(sys.stderr))
     write_diff(files, page)
     print_report(page.text() if page.lines else "")
     write_would([each for each in files if each.failure or not quiet], aside)
+    for file in check.files:
+        if file.unreadable:
+            aside.line(printable(f"{file.path}: {file.unreadable}"), hang=2)
+    if not quiet and not any(each.diff for each in files):
+        left = sum(len(file.findings) for file in check.files)
+        more = f", and {many(left, 'finding')} would be left" if left else ""
+        aside.line(f"nothing would change{more}", hang=2)
     if aside.lines:
         print_aside(aside.text())
 

@@ -59,7 +59,7 @@ def outputs(given: Sequence[str]) -> dict[Path, CheckFormat]:
 
 
 def refuse_inputs(given: Iterable[Path], inputs: Iterable[str]) -> None:
-    """Refuse to write a report over a file that was checked.
+    """Refuse to write a report over a file that is read.
 
     Raises
     ------
@@ -97,6 +97,15 @@ def _told(text: str) -> tuple[CheckFormat, str]:
     format, colon, name = text.partition(":")
     if colon and format in set(CheckFormat):
         return CheckFormat(format), name
+    if colon and f".{format}" in _BY_SUFFIX:
+        return _BY_SUFFIX[f".{format}"], name
+    # One letter is a drive.
+    if colon and len(format) > 1 and format.isalpha():
+        raise UsageError(
+            f"there is no format {format!r}",
+            where=text,
+            hint=f"write one of {', '.join(CheckFormat)} in front of the colon",
+        )
     suffix = Path(text).suffix.lower()
     if suffix in _BY_SUFFIX:
         return _BY_SUFFIX[suffix], text

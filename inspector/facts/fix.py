@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+ASKED_FOR = frozenset({"BN033"})
+"""Rules that are fixed only by whom asks for that: what folding loses cannot be had back."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixOptions:
     """What is asked of the fixes.

@@ -59,7 +59,7 @@ def check_files(
         The settings make no sense, a folder or a pattern has no model, or one of `external_dirs`
         is none.
     inspector.errors.UnreadableError
-        The baseline cannot be read, or a folder cannot be listed.
+        The baseline or a data file of it cannot be read, or a folder cannot be listed.
     """
     from inspector import __version__
     from inspector.check.rules import RULES
@@ -81,7 +81,8 @@ def check_files(
         from inspector.flows.workers import check_in_processes
 
         if baseline is not None:
-            opened(baseline, external_dirs)  # said once, and before any process is started
+            # What is wrong with it is said once, and before any process is started.
+            Checker(settings, baseline=baseline, external_dirs=external_dirs)
         checked = check_in_processes(
             files, settings, workers, baseline=baseline, external_dirs=external_dirs, progress=say
         )
@@ -124,7 +125,7 @@ def check_one(
     inspector.errors.UsageError
         The settings make no sense.
     inspector.errors.UnreadableError
-        The baseline cannot be read.
+        The baseline or a data file of it cannot be read.
     """
     return Checker(settings, baseline=baseline, external_dirs=external_dirs).check(path)
 
@@ -148,7 +149,10 @@ class Checker:
         self._settings = settings
         self._rules = selected(RULES, settings)
         self._external_dirs = tuple(external_dirs)
-        self._baseline = None if baseline is None else self._subject(baseline, None)
+        self._baseline = None
+        if baseline is not None:
+            self._baseline = self._subject(baseline, None)
+            _refuse_missing(self._baseline)
 
     def check(self, path: Path) -> CheckedFile:
         """What is found in a file; one that cannot be read is reported and raises nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,6 +118,8 @@ class _Fixer:
                 failure=_plain(error, self._file.path),
                 unwritable=isinstance(error, UnreadableError),
             )
+        except MemoryError:
+            return replace(found, failure="it needs more memory than there is; nothing was changed")
         except Exception as error:  # a defect on one file is no reason to leave all others
             if os.environ.get("BNINSPECT_DEBUG"):
                 raise
@@ -181,7 +184,9 @@ class _Fixer:
             step = self._next(todo)
             if not step:
                 break
-            after = self._step(proto, step, file, folder / f"{number}.part")
+            # Unlike any name of a data file, which would be looked for beside it first.
+            made_there = folder / f"{number}.{secrets.token_hex(8)}.part"
+            after = self._step(proto, step, file, made_there)
             if after is not None:
                 proto, file = after
                 made = file

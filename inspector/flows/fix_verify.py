@@ -117,7 +117,7 @@ class Verifier:
         if found.verdict is Verdict.UNDECIDED:
             alone = self._compared(files[1], files[1])
             if alone.verdict is Verdict.UNDECIDED:
-                raise UndecidedError(f"the fixed file does not run: {_reason(alone)}")
+                raise UndecidedError(f"the fixed file cannot be verified: {_reason(alone)}")
         return _verified(found, planned, same=False)
 
     def _compared(self, before: Path, after: Path, atol: float | None = None) -> Comparison:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from inspector.facts.finding import Check, CheckedFile, Finding, Severity
+from inspector.facts.fix import ASKED_FOR
 from inspector.report.page import BAD, DOUBT, FAINT, GOOD, HEAD, NAME, Page, Span
 from inspector.report.words import many, printable
 
@@ -147,6 +148,11 @@ def _summary(fact: Check) -> list[Span]:
         spans += [f" with {many(layers, 'BatchNorm')}, ", ("nothing found", good)]
     if unread:
         spans += ["; ", (f"{unread:,} could not be read", BAD)]
+    fixable = sum(
+        each.fixable and each.rule not in ASKED_FOR for file in fact.files for each in file.findings
+    )
+    if fixable:
+        spans.append(f"; {fixable:,} can be fixed (--fix)")
     hidden = sum(len(file.ignored) for file in fact.files)
     if hidden:
         spans.append(f"; {hidden:,} ignored")

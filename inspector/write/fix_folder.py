@@ -63,7 +63,9 @@ class Original:
             try:
                 os.replace(made, self.target)
             except BaseException:  # Ctrl-C too: nothing is left of what did not come about
-                if kept is not None:
+                # Python raises it behind a rename that has come about as well: then the backup is
+                # all that there is of the old file.
+                if kept is not None and made.exists():
                     kept.unlink(missing_ok=True)
                 raise
         if kept is None:
@@ -85,7 +87,8 @@ def workshop(original: Original) -> Iterator[Path]:
     target = original.target
     folder = target.with_name(f".{target.name[:64]}.{secrets.token_hex(6)}.part")
     with explained(original.path):
-        folder.mkdir()
+        # The files in it have the rights of new files, and the model may be for few eyes.
+        folder.mkdir(mode=0o700)
     try:
         with _watched(folder):
             yield folder
@@ -128,16 +131,18 @@ def _backed_up(target: Path) -> Path:
             continue
         except OSError:  # a file system without such links
             try:
-                with target.open("rb") as source, kept.open("xb") as copy:
+                copy = kept.open("xb")
+            except FileExistsError:
+                continue
+            try:
+                with copy, target.open("rb") as source:
                     shutil.copyfileobj(source, copy)
                     copy.flush()
                     os.fsync(copy.fileno())
-            except FileExistsError:
-                continue
+                shutil.copystat(target, kept)
             except BaseException:  # Ctrl-C too: no half a backup
                 kept.unlink(missing_ok=True)
                 raise
-            shutil.copystat(target, kept)
         return kept
 
 
@@ -145,8 +150,11 @@ def _copy_status(was: os.stat_result, made: Path) -> None:
     """Give a file the owner and the permissions of another."""
     own = made.stat()
     if (own.st_uid, own.st_gid) != (was.st_uid, was.st_gid) and hasattr(os, "chown"):
-        with suppress(OSError):  # only root may give files away; it is then the user's own
-            os.chown(made, was.st_uid, was.st_gid)
+        # Only root may give files away: it is then the user's own, and the group's where it can be.
+        for owner in (was.st_uid, -1):
+            with suppress(OSError):
+                os.chown(made, owner, was.st_gid)
+                break
     made.chmod(stat.S_IMODE(was.st_mode))
 
 

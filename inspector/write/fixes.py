@@ -114,8 +114,6 @@ def _ends_manifest(change: Change) -> bool:
 
     It names tensors and layers, and how far the outputs were from the framework's.
     """
-    if isinstance(change, SetNumber):
-        return change.name == "epsilon"
     return not isinstance(change, Unlist)
 
 
@@ -132,9 +130,17 @@ def _apply(proto: onnx.ModelProto, change: Change, bodies: Bodies) -> None:
             names = set(change.names)
             keep(proto.graph.input, lambda each: text(each.name) not in names)
         case WriteNative():
+            _refuse_training(proto)
             write_native(change, bodies.graph(change.scope), proto)
         case Fold():
+            _refuse_training(proto)
             fold(change, bodies.graph(change.scope), proto)
+
+
+def _refuse_training(proto: onnx.ModelProto) -> None:
+    """Refuse to take tensors out of a file that says how they are trained on."""
+    if proto.training_info:
+        raise CannotFixError("the file's training information may name tensors that would go")
 
 
 def opset_of(body: Body, proto: onnx.ModelProto) -> int:

@@ -158,7 +158,7 @@ WRONG = {
     ("good.onnx", "--set", "BN011"): ("--set 'BN011' sets no number", 2),
     ("good.onnx", "--set", "BN011=1"): ("--set 'BN011=1' sets no number", 2),
     ("good.onnx", "--set", "BN011.x=y"): ("--set 'BN011.x=y' sets no number", 2),
-    ("good.onnx", "--set", "BN011.x=1"): ("BN011 has no option 'x'", 2),
+    ("good.onnx", "--set", "BN011.x=1"): ("BN011 has no options", 2),
     ("good.onnx", "--fail-on", "fatal"): ("invalid value for '--fail-on'", 2),
     ("good.onnx", "--jobs", "0"): ("invalid value for '--jobs'", 2),
     ("good.onnx", "--config", "none.toml"): ("none.toml: the configuration cannot be read", 2),
@@ -171,6 +171,10 @@ WRONG = {
     ("good.onnx", "-o", "json:."): (".: the output is a folder", 2),
     ("good.onnx", "-o", "a.json", "-o", "text:./a.json"): ("./a.json: two reports are to be", 2),
     ("good.onnx", "-o", "json:good.onnx"): ("good.onnx: the report would replace a model", 2),
+    ("good.onnx", "--baseline", "bad.onnx", "-o", "json:bad.onnx"): (
+        "bad.onnx: the report would replace a model",
+        2,
+    ),
     ("void",): ("void: no *.onnx file lies in this folder", 2),
     ("*.nnx",): ("*.nnx: no file fits this pattern", 2),
 }
@@ -394,6 +398,18 @@ def test_missing_data_of_a_batchnorm_is_no_pass(run, models: Path) -> None:
     assert run("check", "bad.onnx", *ONLY).code == 1
 
 
+def test_missing_data_of_the_baseline_is_no_pass(run, models: Path) -> None:
+    onnx.save(with_data_outside(GOOD, "v", "s"), "before.onnx")
+    compared = ("check", "good.onnx", "--baseline", "before.onnx", "--isolated")
+    assert run(*compared).code == 0
+    (models / "data").mkdir()
+    (models / "x.data").rename(models / "data" / "x.data")
+    ran = run(*compared)
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("error: before.onnx: data files are missing: 'x.data' (2 tensors)")
+    assert run(*compared, "--external-dir", "data").code == 0
+
+
 @pytest.mark.usefixtures("models")
 def test_missing_data_of_others_is_a_note(run) -> None:
     text = """agraph (float[N, 2] x) => (float[N, 2] z) <float[2, 2] w = {1.0, 2.0, 3.0, 4.0},
@@ -454,6 +470,9 @@ def test_a_rule_is_explained(rule, run) -> None:
     ("word", "hint"),
     [
         ("BN0111", "did you mean 'BN011'?"),
+        ("BN999", "see `bninspect rules`"),
+        ("BN05", "name one of BN050, BN051, BN052"),
+        ("training mode", "separate codes with commas"),
         ("negative-varience", "did you mean 'negative-variance'?"),
         ("zz\x1b", "see `bninspect rules`"),
     ],
@@ -475,3 +494,18 @@ def test_reports_of_the_corpus_are_valid(run, corpus: Path) -> None:
     for severity in ("error", "warning", "info"):
         told = [one for each in body["files"] for one in each["findings"]]
         assert summary[severity] == sum(each["severity"] == severity for each in told)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("md:report", ""),
+        ("xml:report", ""),
+        ("mark:report.md", "error: mark:report.md: there is no format 'mark'"),
+    ],
+)
+def test_the_format_in_front_of_a_report(given: str, said: str, models: object, run) -> None:
+    ran = run("check", "good.onnx", "-o", given)
+    assert ran.err.startswith(said) if said else not ran.err
+    assert Path("report").exists() is (not said)
+    assert not list(Path().glob("*:*"))

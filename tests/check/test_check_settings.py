@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,7 @@ WRONG = {
     "options.BN014.slope = 0": ("option 'slope' of BN014 is 0", "give 1 to 1e+06"),
     "options.BN014.slope = nan": ("option 'slope' of BN014 is nan", "give 1 to 1e+06"),
     "options.BN014.slope = 2020-01-01": (
-        "the setting 'options.BN014.slope' is a table or a date",
+        "the setting 'options.BN014.slope' is a date",
         "it takes a number",
     ),
     "options.BN014 = 1e4": ("the setting 'options.BN014' is 10000.0", "it takes a table"),
@@ -215,6 +216,22 @@ def test_the_nearest_file_with_settings_counts(tmp_path: Path) -> None:
     (tmp_path / "a" / "bninspect.toml").write_text("jobs = 3")
     assert find_configuration(inner, SOME).jobs == 3
     (inner / "pyproject.toml").write_text("[tool.bninspect]")
+    assert find_configuration(inner, SOME).jobs is None
+
+
+def test_folders_above_that_may_not_be_looked_into_are_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.stat
+
+    def refusing(path: Path, **asked: bool) -> os.stat_result:
+        if Path(path).parent == tmp_path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **asked)
+
+    inner = tmp_path / "a"
+    inner.mkdir()
+    monkeypatch.setattr(os, "stat", refusing)
     assert find_configuration(inner, SOME).jobs is None
 
 

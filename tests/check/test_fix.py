@@ -161,7 +161,18 @@ def test_diff_writes_nothing(run, folder: Path) -> None:
     assert Path("model.onnx").read_bytes() == was
     run("check", "model.onnx", "--fix")
     ran = run("check", "model.onnx", "--diff")
-    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert (ran.code, ran.out, ran.err) == (0, "", "nothing would change\n")
+
+
+def test_a_diff_says_what_cannot_be_read_and_that_it_would_change_nothing(
+    run, folder: Path
+) -> None:
+    written(next(rule.info.bad for rule in RULES if rule.info.code == "BN011"))
+    Path("broken.onnx").write_bytes(b"")
+    ran = run("check", "model.onnx", "broken.onnx", "--diff")
+    assert (ran.code, ran.out) == (3, "")
+    assert "broken.onnx: " in ran.err
+    assert "nothing would change, and 1 finding would be left" in ran.err
 
 
 def test_names_in_a_diff_are_harmless(run, folder: Path) -> None:
@@ -303,6 +314,56 @@ def test_an_error_of_our_own_leaves_the_file(
     assert names(folder) == ["model.onnx"]
 
 
+def test_memory_that_is_out_is_no_defect(
+    run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was = written(OVERRIDABLE)
+
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(compare, "compare_files", broken)
+    ran = run("check", "model.onnx", "--fix")
+    assert ran.code == 1
+    assert "it needs more memory than there is; nothing was changed" in " ".join(ran.out.split())
+    assert Path("model.onnx").read_bytes() == was
+    assert names(folder) == ["model.onnx"]
+
+
+def test_what_was_fixed_is_told_though_a_report_cannot_be_written(
+    run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was = written(TRAINING)
+    replace = os.replace
+
+    def full(one: Path, other: Path) -> None:
+        if Path(other).name == "r.json":
+            raise OSError(28, "No space left on device")
+        replace(one, other)
+
+    monkeypatch.setattr(os, "replace", full)
+    ran = run("check", "model.onnx", "--fix", "--output", "r.json")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("fixed 1 of 1 finding in model.onnx (backup model.onnx.bak)\n")
+    assert "\nerror: r.json: the output cannot be written (No space left" in ran.err
+    assert Path("model.onnx.bak").read_bytes() == was
+    assert names(folder) == ["model.onnx", "model.onnx.bak"]
+
+
+def test_a_model_that_gives_nan_is_not_said_to_fail(run, folder: Path) -> None:
+    was = written(
+        TRAINING.replace(
+            "s, b, m, v)", "s, b, m, v) nan = Constant <value_float = nan> () y = Mul (t, nan)"
+        ).replace("[bn] y,", "[bn] t,")
+    )
+    ran = run("check", "model.onnx", "--fix", "--select", "BN001")
+    assert ran.code == 1
+    told = " ".join(ran.out.split())
+    assert "BN001 was not fixed: the fixed file cannot be verified: " in told
+    assert "holds NaN or infinity" in told
+    assert Path("model.onnx").read_bytes() == was
+
+
 KILLED = {
     "while it is verified": "import inspector.flows.compare as at; at.compare_files = wait",
     "before it is replaced": "os.replace = wait",
@@ -346,7 +407,8 @@ main()
         assert Path(each).read_bytes() == was
 
 
-def test_external_data_is_neither_touched_nor_taken_in(run, folder: Path) -> None:
+@pytest.mark.parametrize("data_file", ["model.data", "0.part"])
+def test_external_data_is_neither_touched_nor_taken_in(data_file: str, run, folder: Path) -> None:
     model = parsed(
         """agraph (float[N, 3, 8, 8] x) => (float[N, 2, 6, 6] z)
 <float[2, 3, 3, 3] w, float[2, 2, 1, 1] u, float[2] s = {1.0, 2.0}, float[2] b = {0.5, -0.5},
@@ -361,17 +423,15 @@ def test_external_data_is_neither_touched_nor_taken_in(run, folder: Path) -> Non
         if tensor.name in "wu":
             values = rng.normal(size=values.shape).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    onnx.save(
-        model, "model.onnx", save_as_external_data=True, location="model.data", size_threshold=0
-    )
-    data = Path("model.data").read_bytes()
+    onnx.save(model, "model.onnx", save_as_external_data=True, location=data_file, size_threshold=0)
+    data = Path(data_file).read_bytes()
     assert run("check", "model.onnx", "--fix").code == 0
     kept = onnx.load("model.onnx", load_external_data=False)
     assert all(tensor.external_data for tensor in kept.graph.initializer)
     assert onnx.load("model.onnx").graph.initializer[0].raw_data
     ran = run("check", "model.onnx", "--fix", "--fold")
     assert ran.code == 0
-    assert Path("model.data").read_bytes() == data
+    assert Path(data_file).read_bytes() == data
     folded = onnx.load("model.onnx", load_external_data=False)
     assert {t.name: bool(t.external_data) for t in folded.graph.initializer} == {
         "w": False,
@@ -379,7 +439,7 @@ def test_external_data_is_neither_touched_nor_taken_in(run, folder: Path) -> Non
         "conv_bias": False,
     }
     assert compare_files("model.onnx.bak.1", "model.onnx").verdict is not Verdict.DIFFERENT
-    assert names(folder) == ["model.data", "model.onnx", "model.onnx.bak", "model.onnx.bak.1"]
+    assert set(names(folder)) == {data_file, "model.onnx", "model.onnx.bak", "model.onnx.bak.1"}
 
 
 def test_a_manifest_that_would_be_untrue_goes(run, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from inspector.facts.fix import FixedFile, FixOptions, SetInference
 from inspector.flows.check import check_files
 from inspector.flows.fix import fix_files
 from inspector.write.fix_bodies import Bodies, unique
-from inspector.write.fix_folder import Original, workshop
+from inspector.write.fix_folder import Original, _copy_status, workshop
 from inspector.write.fix_proof import nothing_else, only_these_differ
+from inspector.write.fix_text import difference
 from inspector.write.fixes import with_changes
 
 TRAINING = f"""agraph (float[N, 2] x) => (float[N, 2] y) {FEW}
@@ -359,6 +362,102 @@ def test_backups_where_there_are_no_hard_links(
         "model.onnx.bak": b"older",
         "model.onnx.bak.1": b"old",
     }
+
+
+def _placed(path: Path, **asked: bool) -> str:
+    original = Original(str(path))
+    with workshop(original) as folder:
+        (folder / "0.part").write_bytes(b"new")
+        return original.replace(folder / "0.part", **{"backup": True, **asked})
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_an_interrupt_never_costs_the_file_and_its_backup(
+    placed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python raises what comes during a rename behind it, when it may have come about."""
+    replace = os.replace
+
+    def interrupted(*paths: Path) -> None:
+        if placed:
+            replace(*paths)
+        raise KeyboardInterrupt
+
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _placed(path)
+    contents = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    both = {"model.onnx": b"new", "model.onnx.bak": b"old"}
+    assert contents == (both if placed else {"model.onnx": b"old"})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other permissions")
+def test_what_is_not_finished_is_nobody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    with workshop(Original(str(path))) as folder:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(not hasattr(os, "chown"), reason="other systems have no groups")
+def test_the_group_stays_where_the_owner_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a file of a colleague in one's own group."""
+    made, asked = tmp_path / "made", []
+    made.write_bytes(b"new")
+    own = made.stat()
+
+    def chown(_: Path, user: int, group: int) -> None:
+        asked.append((user, group))
+        if user != -1:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.chown", chown)
+    was = os.stat_result((own.st_mode, 0, 0, 1, own.st_uid + 1, own.st_gid + 1, 3, 0, 0, 0))
+    _copy_status(was, made)
+    assert asked == [(own.st_uid + 1, own.st_gid + 1), (-1, own.st_gid + 1)]
+
+
+def test_a_backup_that_cannot_be_finished_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", none)
+    monkeypatch.setattr("shutil.copystat", none)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    with pytest.raises(UnreadableError, match="not permitted"):
+        _placed(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == b"old"
+
+
+def test_strings_that_stay_are_not_in_a_diff() -> None:
+    before = parsed(TRAINING)
+    strings = np.array(["the first of the labels", "another label"], dtype=object)
+    before.graph.initializer.append(numpy_helper.from_array(strings, "labels"))
+    after, _ = with_changes(before, [SetInference(scope=(), output="y")])
+    lines = difference(before, after, "model.onnx")
+    assert any(line.startswith("+") and "training_mode = 0" in line for line in lines)
+    assert not [line for line in lines if line[:1] in "+-" and "labels" in line]
+
+
+def test_tensors_that_are_trained_on_are_not_folded_away(tmp_path: Path) -> None:
+    model = _linear("Conv")
+    binding = model.training_info.add().update_binding.add()
+    binding.key, binding.value = "m", "new_mean"
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    was = path.read_bytes()
+    (refused,) = fixed(path, "BN033", fold=True).refused
+    assert "training information" in refused.why
+    assert path.read_bytes() == was
 
 
 def test_names_are_free() -> None:
