@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from math import isfinite
 from typing import TYPE_CHECKING
 
 from inspector.cli.terminal import print_aside, print_report, wants_color, width
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 FOLDING = "BN033"
 """The rule that is fixed only by whom asks for it by this whole code, or by --fold."""
+
+_SMALLEST = 1.1754943508222875e-38
+"""Of float32, in which epsilon is stored: what is less may be read as 0."""
 
 
 def fix_options(
@@ -57,7 +59,7 @@ def fix_options(
             if is_given:
                 raise UsageError(f"{name} is about fixes", hint="give --fix or --diff with it")
         return None
-    if epsilon is not None and not (isfinite(epsilon) and 0 < epsilon < 1):
+    if epsilon is not None and not _SMALLEST <= epsilon < 1:
         raise UsageError(f"--set-epsilon {epsilon:g} is no epsilon", hint="give one as 1e-5")
     if momentum is not None and not 0 <= momentum <= 1:
         raise UsageError(

@@ -193,6 +193,7 @@ def test_names_in_a_diff_are_harmless(run, folder: Path) -> None:
         ["--fold"],
         ["--set-epsilon", "1e-3"],
         ["--fix", "--set-epsilon", "0"],
+        ["--fix", "--set-epsilon", "1e-50"],
         ["--fix", "--set-epsilon", "nan"],
         ["--fix", "--set-momentum", "1.5"],
         ["--diff", "--format", "json"],
