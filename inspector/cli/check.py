@@ -91,7 +91,13 @@ def check(
     is left counts; with --diff, it is 1 where something would change.
     """
     from inspector.check.settings import Asked, with_asked
-    from inspector.cli.fixing import fix_exit_code, fix_options, show_diff, show_fixes
+    from inspector.cli.fixing import (
+        fix_exit_code,
+        fix_options,
+        refuse_unselected,
+        show_diff,
+        show_fixes,
+    )
     from inspector.flows.check import check_files
     from inspector.flows.discover import discover
     from inspector.report import render
@@ -121,6 +127,8 @@ def check(
     if len(models) > 1 or fixes is not None:
         collect_cycles()  # of one model there is nothing to be given back before the end
     settings = with_asked(configured.settings, asked)
+    if fixes is not None:
+        refuse_unselected(fixes, settings)
     baseline = baseline or configured.baseline or None
     refuse_inputs(reports, models if baseline is None else (*models, baseline))
     external_dirs = (*(external_dir or ()), *configured.external_dirs)

@@ -14,7 +14,7 @@ from inspector.report.text_fix import write_diff, write_fixes, write_would
 from inspector.report.words import many, printable
 
 if TYPE_CHECKING:
-    from inspector.facts.finding import Check
+    from inspector.facts.finding import Check, CheckSettings
     from inspector.facts.fix import FixedFile, FixOptions
 
 FOLDING = "BN033"
@@ -72,6 +72,25 @@ def fix_options(
         backup=not no_backup,
         diff=diff,
     )
+
+
+def refuse_unselected(options: FixOptions, settings: CheckSettings) -> None:
+    """Refuse to fold where nothing looks for what could be folded.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        See above.
+    """
+    from inspector.check.rules import RULES
+    from inspector.check.select import selected
+
+    run = {rule.info.code for rule in selected(RULES, settings)}
+    if options.fold and FOLDING not in run:
+        raise UsageError(
+            f"--fold is about {FOLDING}, which is not selected",
+            hint=f"give --extend-select {FOLDING} with it",
+        )
 
 
 def show_diff(check: Check, files: Sequence[FixedFile], *, quiet: bool) -> None:

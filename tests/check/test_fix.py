@@ -196,6 +196,7 @@ def test_names_in_a_diff_are_harmless(run, folder: Path) -> None:
         ["--fix", "--set-epsilon", "1e-50"],
         ["--fix", "--set-epsilon", "nan"],
         ["--fix", "--set-momentum", "1.5"],
+        ["--fix", "--select", "BN01", "--fold"],
         ["--diff", "--format", "json"],
         ["--diff", "-o", "report.json"],
     ],
