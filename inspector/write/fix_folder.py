@@ -127,12 +127,12 @@ def _backed_up(target: Path) -> Path:
         try:
             # The same file by a second name: nothing of it can get lost on the way.
             os.link(target, kept)
-        except FileExistsError:
+        except FileExistsError:  # an older backup: the next number
             continue
         except OSError:  # a file system without such links
             try:
                 copy = kept.open("xb")
-            except FileExistsError:
+            except FileExistsError:  # likewise
                 continue
             try:
                 with copy, target.open("rb") as source:
@@ -152,7 +152,7 @@ def _copy_status(was: os.stat_result, made: Path) -> None:
     if (own.st_uid, own.st_gid) != (was.st_uid, was.st_gid) and hasattr(os, "chown"):
         # Only root may give files away: it is then the user's own, and the group's where it can be.
         for owner in (was.st_uid, -1):
-            with suppress(OSError):
+            with suppress(OSError):  # not allowed: the next one asks for less
                 os.chown(made, owner, was.st_gid)
                 break
     made.chmod(stat.S_IMODE(was.st_mode))

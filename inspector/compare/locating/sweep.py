@@ -205,7 +205,7 @@ class Sweep:
             return found
         for anew in rounded_anew(model, steps, seed=self._seed, draws=_DRAWS):
             # What a patch put in is no longer on a grid, and nothing reads what was there.
-            with suppress(RunError):
+            with suppress(RunError):  # one draw less of several
                 runner = self._loaded(side, names, patches, anew)
                 again = runner.run(fed)
                 for name, (values, far) in found.items():
