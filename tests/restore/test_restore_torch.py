@@ -36,6 +36,12 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 EXPORTERS = ("dynamo", "TorchScript")
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Weights that are drawn are the same in every run."""
+    torch.manual_seed(0)
+
+
 def filled(module: Any) -> Any:
     """As training leaves a module: no two values equal, a scale may be negative."""
     rng = np.random.default_rng(13)
@@ -142,6 +148,17 @@ def test_what_stands_before_a_batchnorm(exporter: str, trained: bool, tmp_path: 
     module = stack().eval()
     found = restored(filled(module) if trained else module, (2, 3, 8, 8), exporter, tmp_path)
     assert {each.was for each in found.outcomes} == {Fate.KEPT, Fate.FOLDED}
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_stack_that_no_input_moves(exporter: str, tmp_path: Path) -> None:
+    """A ReLU in the middle is dead: what rounding does to the outputs, weights alone show."""
+    torch.manual_seed(30)
+    module = filled(stack())
+    with torch.no_grad():
+        one, other = (module(torch.full((1, 3, 8, 8), each)) for each in (-1.0, 1.0))
+    assert torch.equal(one, other)
+    restored(module, (2, 3, 8, 8), exporter, tmp_path)
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)

@@ -43,6 +43,9 @@ from inspector.facts.request import Request
 _SPARING = (1, 2)
 """How often inputs of the first batch are moved, in turn, before all of the floor is measured."""
 
+_DRAWS = 2
+"""How often weights are moved, where what inputs move does not do."""
+
 _HOPELESS = 16.0
 """Times what is allowed, beyond which a few more draws will not do."""
 
@@ -214,8 +217,7 @@ class Both:
                     seed=self._request.seed + draw,
                     draws=draws,
                 )
-                for name, deviations in more.items():
-                    np.maximum(moved[side][name][0], deviations[0], out=moved[side][name][0])
+                _widen(moved[side], more)
             found = self._measured(orders, plan, batches, (lefts, rights), (moved[0], moved[1]))
             if found.agree or _far(found):
                 break
@@ -239,7 +241,19 @@ class Both:
             again = self._run(orders, plan)
             settled = not _far_from_itself(again.left_results, again.left_deviations)
             return replace(again, optimised=False, note=_UNOPTIMISED if settled else "")
-        return self._measured(orders, plan, batches, (lefts, rights), (left_moved, right_moved))
+        results, moved = (lefts, rights), (left_moved, right_moved)
+        found = self._measured(orders, plan, batches, results, moved)
+        if found.agree or self._asked or self._coarser.grain.coarse or _far(found):
+            return found
+        # What hardly depends on its inputs, they hardly move: weights are rounded, too.
+        for side in (0, 1):
+            try:
+                _widen(moved[side], self._moved_by_weights(side, batches, results[side]))
+            except HostGoneError:
+                raise
+            except RunError:  # of a model that insists on its weights: its floor is what it was
+                return found
+        return self._measured(orders, plan, batches, results, moved)
 
     def _measured(
         self,
@@ -305,6 +319,31 @@ class Both:
             seed=self._request.seed,
             unit=precision.unit if precision.coarse else 0.0,
         )
+
+    def _moved_by_weights(
+        self, side: int, batches: Sequence[Batch], results: Results
+    ) -> Deviations:
+        """How far outputs move where each weight is a neighbour of itself, drawn several times."""
+        unit = self._precisions[side].unit
+        source, name = self._sources[side]
+
+        def others() -> Iterator[InParts]:
+            for draw in range(_DRAWS):
+                seed = self._request.seed + draw
+                if instead := moved_weights(self._models[side], unit, seed=seed):
+                    yield self._host.load(source, name=name, optimise=False, instead=instead)
+
+        feeds = [(each.left, each.right)[side] for each in batches]
+        return measure(
+            self._runners[side], others(), feeds, results, seed=self._request.seed, draws=0
+        )
+
+
+def _widen(moved: Deviations, by: Deviations) -> None:
+    """What moves an element further than it was known to move."""
+    for name, deviations in by.items():
+        for at, each in enumerate(deviations):
+            np.maximum(moved[name][at], each, out=moved[name][at])
 
 
 def _far(found: Measured) -> bool:

@@ -194,11 +194,11 @@ def _are_floats(arrays: Sequence[Array]) -> bool:
 
 def _size(a: Array, b: Array) -> Array:
     """The larger magnitude of each element, of those that are finite."""
-    magnitudes = [np.abs(each.astype(np.float64)) for each in (a, b)]
-    found: Array = np.maximum.reduce(
-        [np.where(np.isfinite(each), each, 0.0) for each in magnitudes]
-    )
-    return found
+    found = np.asarray(np.maximum(np.abs(a), np.abs(b)))
+    if np.isfinite(found.max(initial=0.0)):  # NaN is the maximum of whatever holds it
+        return found
+    magnitudes = [np.where(np.isfinite(each), np.abs(each), 0) for each in (a, b)]
+    return np.asarray(np.maximum(*magnitudes))
 
 
 def _feature_axes(arrays: Sequence[Array]) -> list[int]:
@@ -212,7 +212,7 @@ def _profile(arrays: Sequence[Array], axis: int) -> Array:
     """The largest element at each place along `axis`."""
     others = tuple(each for each in range(arrays[0].ndim) if each != axis)
     found: Array = np.maximum.reduce([each.max(axis=others, initial=0.0) for each in arrays])
-    return found
+    return found.astype(np.float64)
 
 
 def _along(floors: Array, sizes: Array, unit: float, times: float) -> Array:
