@@ -102,6 +102,10 @@ class CauseKind(StrEnum):
     LAYOUT = "layout"
 
 
+VALUES, OTHERS = "values", "other values"
+"""What `Cause.left` and `Cause.right` say where many layers have other values in one place."""
+
+
 class Proof(StrEnum):
     """What patching a difference away and running again showed.
 

@@ -30,11 +30,14 @@ class Runnable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetAttribute:
-    """Give the node that computes `node` another attribute; None removes it."""
+    """Give the node that computes `node` another attribute; None removes it.
+
+    An array is written as a tensor.
+    """
 
     node: str
     name: str
-    value: Attribute
+    value: Attribute | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from inspector.facts.comparison import (
+    OTHERS,
+    VALUES,
     Cause,
     CauseKind,
     Comparison,
@@ -25,6 +27,10 @@ _STYLES = {
     Verdict.UNDECIDED: DOUBT,
 }
 
+_MOST_HARMLESS = 20
+_MOST_CAUSES = 40
+"""Differences that are listed; what has more is read by a program."""
+
 
 def write_comparison(fact: Comparison, page: Page) -> None:
     """Write the verdict first, then what it rests on."""
@@ -43,8 +49,9 @@ def write_comparison(fact: Comparison, page: Page) -> None:
         write_localisation(fact.localisation, page)
     if fact.harmless:
         page.heading("Differences without effect on these outputs")
-        for each in fact.harmless:
+        for each in fact.harmless[:_MOST_HARMLESS]:
             page.line(*_sentence(each), indent=2, hang=2)
+        _and_more(len(fact.harmless) - _MOST_HARMLESS, page)
     if fact.information:
         page.heading("For information")
         for line in fact.information:
@@ -70,9 +77,10 @@ def _causes(fact: Comparison, page: Page) -> None:
         page.heading("Differences found, none proved to be the cause")
     if shared:
         page.line((printable(shared), DOUBT), indent=2, hang=2)
-    for at, each in enumerate(fact.causes, 1):
+    for at, each in enumerate(fact.causes[:_MOST_CAUSES], 1):
         page.line((f"{at} ", HEAD), *_sentence(each), indent=2, hang=2)
         _proof(each, page, said=bool(shared))
+    _and_more(len(fact.causes) - _MOST_CAUSES, page)
     if fact.explained_to is not None:
         page.line(
             "with all of them patched on the right, the largest difference is ",
@@ -81,6 +89,11 @@ def _causes(fact: Comparison, page: Page) -> None:
         )
     elif fact.explained:
         page.line("with all of them mended on the right, ", ("the outputs agree", GOOD), indent=2)
+
+
+def _and_more(count: int, page: Page) -> None:
+    if count > 0:
+        page.line((f"and {count:,} more, in --format json", FAINT), indent=2)
 
 
 def _proof(cause: Cause, page: Page, *, said: bool) -> None:
@@ -109,6 +122,8 @@ def _sentence(cause: Cause) -> list[Span]:
     names = (printable(cause.left_where), printable(cause.right_where))
     where = names[0] if names[0] == names[1] else f"{names[0]} / {names[1]}"
     match cause.kind:
+        case _ if (cause.left, cause.right) == (VALUES, OTHERS):
+            return [(f"{printable(cause.what)}: other values on the right", HEAD), f", in {where}"]
         case CauseKind.MISSING if cause.right == "missing":
             return [(f"{cause.what} missing on the right", HEAD), f": {names[0]}, {names[1]}"]
         case CauseKind.MISSING:

@@ -175,7 +175,10 @@ class _Editor:
         del node.attribute[:]
         node.attribute.extend(kept)
         # An empty list says nothing that its absence does not, and has no type to write.
-        if patch.value is not None and patch.value != ():
+        if isinstance(patch.value, np.ndarray):
+            tensor = numpy_helper.from_array(patch.value)
+            node.attribute.append(helper.make_attribute(patch.name, tensor))
+        elif patch.value is not None and patch.value != ():
             node.attribute.append(helper.make_attribute(patch.name, _plain(patch.value)))
 
     def _set_input(self, node: onnx.NodeProto, position: int, values: Any) -> None:

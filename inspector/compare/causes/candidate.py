@@ -13,7 +13,8 @@ class Candidate:
     """A difference that may be a cause. `patches` is empty where `reason` says why not.
 
     `left_node` and `right_node` are first outputs of the nodes that it concerns, `more_nodes` all
-    of them, with ``l`` or ``r`` in front, where there are several.
+    of them, with ``l`` or ``r`` in front, where there are several. `is_values` says that numbers
+    differ and nothing else is known of how.
     """
 
     kind: CauseKind
@@ -27,6 +28,7 @@ class Candidate:
     left_node: str = ""
     right_node: str = ""
     more_nodes: tuple[str, ...] = ()
+    is_values: bool = False
 
     @property
     def nodes(self) -> frozenset[str]:

@@ -25,6 +25,7 @@ from inspector.compare.causes.grouped import (
     swapped_roles,
     turned_operands,
 )
+from inspector.compare.causes.many import as_few
 from inspector.compare.causes.paired import (
     attribute_differences,
     is_batchnorm,
@@ -104,7 +105,7 @@ def find_differences(
     candidates += _gaps(found)
     candidates += (as_one_rounding(each, how) for how, each in roundings.items())
     judged = judged_by_run(candidates, found, steps)
-    candidates = [*judged.candidates, *_output_differences(found, outputs)]
+    candidates = [*as_few(judged.candidates), *_output_differences(found, outputs)]
     candidates += _layout_differences(inputs, outputs)
     return Differences(
         candidates=_from_input_to_output(candidates, right),

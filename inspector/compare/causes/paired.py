@@ -119,6 +119,7 @@ def parameter_difference(a: Layer, b: Layer, pair: StoredPair, found: Correspond
         right=right,
         patches=patches,
         reason="" if patches else "the two cannot take each other's place",
+        is_values=pair.relation is Relation.DIFFERENT,
     )
 
 
@@ -176,7 +177,7 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
         left, right = a.attributes.get(name), b.attributes.get(name)
         if left == right:
             continue
-        patches = _attribute_patches(a, b, name) or _axis_patches(a, b, name, found)
+        patches = _attribute_patches(a, b, name, found) or _axis_patches(a, b, name, found)
         yield Candidate(
             kind=CauseKind.ATTRIBUTE,
             what=name,
@@ -188,14 +189,18 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
             right=right if right is not None else "not set",
             patches=patches,
             reason="" if patches else "how to write it on the right depends on the layout",
+            is_values=_are_tensors(a, b, name),
         )
 
 
-def _attribute_patches(a: Layer, b: Layer, name: str) -> tuple[Patch, ...]:
+def _attribute_patches(a: Layer, b: Layer, name: str, found: Correspondence) -> tuple[Patch, ...]:
     """The left side's attribute on the right node, where no layout stands between them."""
     names = _PADDING if name in _PADDING else (name,)
     raw = [a.node_fact.attributes.get(each) for each in names]
     written = any(each in node.attributes for each in names for node in (a.node_fact, b.node_fact))
+    if written and isinstance(raw[0], Tensor) and name not in _PADDING:
+        tensor = found.left.model.weights.load(raw[0])
+        return (SetAttribute(node=b.node, name=name, value=tensor),)
     if not written or any(not is_plain(each) for each in raw):
         return ()
     if name in ("axis", "axes") and not (_has_plain_axes(a, name) and _has_plain_axes(b, name)):
@@ -204,6 +209,14 @@ def _attribute_patches(a: Layer, b: Layer, name: str) -> tuple[Patch, ...]:
         SetAttribute(node=b.node, name=each, value=value)
         for each, value in zip(names, raw, strict=True)
     )
+
+
+def _are_tensors(a: Layer, b: Layer, name: str) -> bool:
+    """Whether an attribute is a tensor of one shape on both sides, as of a ConstantOfShape."""
+    left, right = (each.node_fact.attributes.get(name) for each in (a, b))
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return False
+    return (left.dtype, left.dims) == (right.dtype, right.dims)
 
 
 def is_plain(value: Attribute) -> bool:

@@ -213,6 +213,7 @@ def _unit(
         right=words[1] or _in_words(channels, differs.size),
         patches=patches,
         reason="" if patches else "what is folded cannot be taken apart",
+        is_values=what != "epsilon",
         left_node=first.node if first is not None else "",
         right_node=last.node if last is not None else "",
     )

@@ -14,6 +14,9 @@ _OF_BATCHNORM = frozenset("epsilon momentum spatial is_test training_mode".split
 """Compared on their own (`inspector.compare.causes.paired`), or, as momentum and spatial, not at
 all."""
 
+_FEW = 4
+"""Elements of a tensor that are shown as they are."""
+
 _SHOWN = 8
 """Characters of a digest that are shown: enough to see that two are not one."""
 
@@ -111,6 +114,10 @@ def _in_words(value: Attribute, model: Model, outer: Mapping[str, str]) -> str:
             return str(np.float32(value))
         case tuple():
             return "[" + ", ".join(_in_words(each, model, outer) for each in value) + "]"
+        case Tensor() if value.elements <= _FEW and value.dtype != "string":
+            numbers = ", ".join(str(each) for each in model.weights.load(value).reshape(-1))
+            # All that a tensor is; its name has no meaning.
+            return f"{value.dtype} {list(value.dims)} of {numbers}"
         case Tensor():
             content = digest_of_tensor(model, value)[:_SHOWN]
             return f"tensor {value.dtype} {list(value.dims)} ({content})"

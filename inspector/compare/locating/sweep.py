@@ -236,14 +236,12 @@ class Sweep:
         apart = _apart(left, there)
         bound = np.zeros((1,) * left.ndim)
         if left.dtype.kind == there.dtype.kind == "f":
-            finite = np.where(np.isfinite(left), left, 0), np.where(np.isfinite(there), there, 0)
             moved = left_moved, form.to_left(right_moved)
             rounded = any(each is not None for each in self._steps)
             grain = ROUNDED.grain if rounded else FINE
-            allowed = allowance([finite[0]], [finite[1]], [moved[0]], [moved[1]], grain=grain)
+            allowed = allowance([left], [there], [moved[0]], [moved[1]], grain=grain)
             bound = (SLACK_ROUNDED if rounded else SLACK) * allowed.bounds[0]
-        numbers = left[np.isfinite(left)].astype(np.float64)
-        scale = float(numbers.std()) if numbers.size else 0.0
+        scale = _spread(left)
         largest = float(apart.max(initial=0.0))
         return Held(
             place=place,
@@ -308,23 +306,48 @@ _MOVABLE = {"float16": 2, "float32": 4, "float64": 8}
 
 
 def _most_moved(plain: Array, moved: Sequence[Array]) -> Array:
-    found = np.zeros(plain.shape)
+    found: Array | None = None
     if plain.dtype.kind == "f":
         for each in moved:
             if each.shape == plain.shape:
-                np.maximum(found, np.nan_to_num(_apart(plain, each), posinf=0.0), out=found)
-    return found
+                apart = _apart(plain, each)
+                if not _is_finite(apart):
+                    apart = np.asarray(np.nan_to_num(apart, posinf=0.0))
+                found = apart if found is None else np.maximum(found, apart, out=found)
+    return np.zeros(plain.shape) if found is None else found
 
 
 def _apart(left: Array, right: Array) -> Array:
     """Distances; NaN and infinity are no distance where both sides have the same one there."""
     if left.dtype.kind in "biu" and right.dtype.kind in "biu":
         return np.asarray(np.abs(left.astype(np.float64) - right.astype(np.float64)))
+    if left.dtype == right.dtype == np.float32:
+        # Rounded to float32 a distance is right to 24 bits, in half the time and memory.
+        with np.errstate(invalid="ignore", over="ignore"):
+            near = np.asarray(np.subtract(left, right))
+        if _is_finite(np.abs(near, out=near)):
+            return near
     a, b = left.astype(np.float64), right.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.abs(a - b)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     return np.where(np.isnan(apart) | np.isinf(apart), np.where(same, 0.0, np.inf), apart)
+
+
+def _is_finite(apart: Array) -> bool:
+    """Whether all distances are: their maximum is, as NaN is the maximum of whatever holds it."""
+    return bool(np.isfinite(apart.max(initial=0.0)))
+
+
+def _spread(values: Array) -> float:
+    """The standard deviation of what is finite."""
+    if values.dtype == np.float32 and values.size:
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = float(values.std())
+        if np.isfinite(found):
+            return found
+    numbers = values[np.isfinite(values)].astype(np.float64)
+    return float(numbers.std()) if numbers.size else 0.0
 
 
 def _largest(left: Array, right: Array) -> float:
