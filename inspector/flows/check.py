@@ -248,7 +248,9 @@ def _inferred(model: Model) -> Model:
 
 def _worth(files: Sequence[str]) -> int:
     """How many processes have enough to do to be worth their start."""
-    size = sum(map(_size, files))
+    from inspector.flows.discover import size_of
+
+    size = sum(map(size_of, files))
     return min(int((len(files) * _A_FILE + size * _A_BYTE) / _A_START), len(files))
 
 
@@ -256,13 +258,6 @@ def _worth(files: Sequence[str]) -> int:
 _A_START = 0.4
 _A_FILE = 0.008
 _A_BYTE = 4e-8
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):  # opening it says why
-        return 0
 
 
 def _silently(_done: int, _of: int) -> None:

@@ -103,6 +103,14 @@ def _inside(folder: str) -> Iterator[str]:
         waiting += [each for each in reversed(inner) if os.path.isdir(each) or _is_model(each)]
 
 
+def size_of(path: str) -> int:
+    """Bytes of a file; 0 where it cannot be told, and opening it says why."""
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):  # opening it says why
+        return 0
+
+
 def _is_model(path: str) -> bool:
     return path.lower().endswith(_SUFFIX) and not os.path.basename(path).startswith(".")
 

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING
 
 from inspector.errors import UnreadableError
+from inspector.flows.discover import size_of
 from inspector.flows.messages import from_line
 from inspector.flows.opened import Path
 from inspector.processes import KILLED, command, how_it_ended
@@ -66,7 +67,7 @@ class _Team:
         self.done: SimpleQueue[tuple[int, CheckedFile | Exception]] = SimpleQueue()
         self._asked = asked
         # The largest first: the last one to be done is then a small one.
-        order = sorted(range(len(files)), key=lambda at: -_size(files[at]))
+        order = sorted(range(len(files)), key=lambda at: -size_of(files[at]))
         self._waiting = iter([(at, files[at]) for at in order])
         self._lock = threading.Lock()
         self._is_over = False
@@ -195,10 +196,3 @@ def _plain(settings: CheckSettings) -> CheckSettings:
 
     numbers = {code: dict(each) for code, each in settings.thresholds.items()}
     return replace(settings, severities=dict(settings.severities), thresholds=numbers)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):  # opening it says why
-        return 0

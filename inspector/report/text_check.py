@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from inspector.facts.finding import Check, CheckedFile, Finding, Severity
 from inspector.facts.fix import ASKED_FOR
+from inspector.report.checked import by_severity
 from inspector.report.page import BAD, DOUBT, FAINT, GOOD, HEAD, NAME, Page, Span
 from inspector.report.words import many, printable
 
@@ -63,7 +64,7 @@ def write_check(
         _title(file, page)
         if file.unreadable:
             _entry("error", BAD, "", _told(file.unreadable), page)
-        for _, each in groupby(_by_severity(file.findings), _kind):
+        for _, each in groupby(by_severity(file), _kind):
             _findings(list(each), page, full=full)
         for other in hidden:
             text = f"{_place(other.finding)}{_told(other.finding.message)}"
@@ -91,11 +92,6 @@ def _title(file: CheckedFile, page: Page) -> None:
     else:  # never with its number and its noun on two lines
         page.line((path, HEAD), hang=2)
         page.line((layers, FAINT), indent=2)
-
-
-def _by_severity(findings: Iterable[Finding]) -> list[Finding]:
-    """The worst first; those of one severity stay in their order."""
-    return sorted(findings, key=lambda each: -each.severity.rank)
 
 
 def _kind(finding: Finding) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inspector.errors import UnreadableError, UsageError
@@ -18,11 +18,19 @@ def check_destination(path: str | Path) -> Path:
     Raises
     ------
     inspector.errors.UsageError
-        Its folder does not exist, or it is a folder or a device itself.
+        Its folder does not exist, it is a folder or a device itself, or no name at all.
     """
     destination = Path(path)
     if not str(path).strip():
         raise UsageError("the output has no name", hint="name a file, for example model.onnx")
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # see below
+            os.stat(destination)
+    except (OSError, ValueError) as error:  # too long, or with a NUL in it
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"the output's name does not do ({reason.lower()})", hint="name another"
+        ) from error
     if destination.is_dir():
         raise UsageError("the output is a folder", where=str(path), hint="name a file inside of it")
     if destination.exists() and not destination.is_file():

@@ -36,7 +36,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("name", ["", "  ", "folder", "nowhere/m.onnx"])
+@pytest.mark.parametrize("name", ["", "  ", "folder", "nowhere/m.onnx", "n" * 300, "a\0b"])
 def test_destinations_that_cannot_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError):
