@@ -89,3 +89,7 @@ class UndecidedError(InspectorError):
 
 class RunError(UndecidedError):
     """A runtime refused a model or failed while running it."""
+
+
+class LoadError(RunError):
+    """A runtime refused a model: it runs on no input."""

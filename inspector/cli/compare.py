@@ -101,10 +101,11 @@ def compare(
     """Run two models on the same inputs: are they one function or not, and why."""
     from inspector.cli.verdicts import exit_code
     from inspector.flows import compare_files
+    from inspector.memory import limited_memory
     from inspector.report import render
 
     collect_cycles()
-    with progress() as stage:
+    with limited_memory(), progress() as stage:
         fact = compare_files(
             left,
             right,

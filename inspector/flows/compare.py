@@ -103,6 +103,9 @@ def _compare(
             if others is not None:
                 return _compare(others, request, host, progress)
         return undecided(models, Verdict.UNDECIDED, str(error), request.seed, judging.differences)
+    except MemoryError:
+        reason = "comparing them takes more memory than there is; --samples 1 takes least"
+        return undecided(models, Verdict.UNDECIDED, reason, request.seed, judging.differences)
     if request.patch_out is not None and diagnosis.explanation.patches:
         progress("writing the patched model")
         write_fixed(sides[1].view, diagnosis.explanation.patches, os.fspath(request.patch_out))

@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from inspector.compare.measuring import both
 from inspector.compare.runtime.frames import FrameError, receive, send
 from inspector.compare.runtime.host import Host, HostGoneError
 from inspector.compare.runtime.run import Fed
@@ -213,6 +215,47 @@ class TestHost:
 
 
 class TestVerdicts:
+    @pytest.mark.parametrize("lengths", ["1, 60000, 60000", "1099511627776, 1099511627776"])
+    def test_inputs_that_no_memory_holds(self, compare: Compare, lengths: str) -> None:
+        model = HEAD + f"g (float[{lengths}] x) => (float[{lengths}] y) {{ y = Relu(x) }}"
+        begin = time.monotonic()
+        found = compare(model, model, max_memory=2**30)
+        assert found.verdict is Verdict.UNDECIDED
+        assert "its inputs take" in found.reason
+        assert "and there are 1.1 GB" in found.reason
+        assert time.monotonic() - begin < 30
+
+    def test_a_model_that_is_refused_is_fed_once(
+        self, compare: Compare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fed = []
+        made = both.make_batches
+
+        def counted(*given: Any, **options: Any) -> Any:
+            fed.append(options["plan"])
+            return made(*given, **options)
+
+        monkeypatch.setattr(both, "make_batches", counted)
+        model = (
+            '<ir_version: 8, opset_import: ["" : 17, "far.away" : 1]>\n'
+            "g (int64[N, M] x) => (int64[N, M] y) { y = far.away.Fold(x) }"
+        )
+        found = compare(model, model)
+        assert found.verdict is Verdict.UNDECIDED
+        assert "far.away" in found.reason
+        assert len(fed) == 1
+
+    def test_memory_that_is_out_in_judging(
+        self, compare: Compare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def out(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(both, "hold", out)
+        found = compare(DOUBLE, DOUBLE)
+        assert found.verdict is Verdict.UNDECIDED
+        assert found.reason.startswith("comparing them takes more memory than there is")
+
     def test_a_run_without_end_is_undecided(self, compare: Compare) -> None:
         found = compare(ENDLESS, ENDLESS, timeout=3.0)
         assert found.verdict is Verdict.UNDECIDED

@@ -42,6 +42,12 @@ ENOUGH = 2**22
 MOST_ROWS = 64
 """Rows of a batch that is a multiple of two fixed batch sizes, at most."""
 
+_HELD = 2
+"""Times that inputs are held at once: as they are, and moved, or on their way to the runtime."""
+
+_DRAWN = 16
+"""Bytes that drawing an element takes, in float64 and turned."""
+
 FAR_SIZES = (32, 32, 32)
 """Where outputs agree and the graphs do not: bounds that ordinary inputs do not reach."""
 
@@ -61,6 +67,7 @@ class Plan:
     `samples` are rows in all, in place of `sizes`; `most` bounds those of a batch. `positive` draws
     all numbers from [0, 1), for models that take a logarithm of them; `far` draws them larger than
     networks expect. `tame` holds integers back, see `inspector.compare.feeding.draw.TAME`.
+    `memory` are the bytes that there are; 0 where that is not known.
     """
 
     sizes: tuple[int, ...] = BATCH_SIZES
@@ -70,6 +77,7 @@ class Plan:
     positive: bool = False
     far: bool = False
     tame: int = 0
+    memory: int = 0
 
     def wanted(self) -> Iterator[int]:
         """Rows to ask for, batch by batch; without end where `samples` are to be reached."""
@@ -185,6 +193,7 @@ def _batch(
     kinds = _FAR_KINDS if plan.far else _KINDS
     kind = "uniform" if plan.positive else kinds[at % len(kinds)]
     dims = [lengths.of(pair, order) for pair, order in zip(pairs, orders, strict=True)]
+    _check_memory(pairs, dims, plan.memory)
     left: dict[str, Array] = {}
     right: dict[str, Array] = {}
     longest = min(size, plan.free)
@@ -210,6 +219,21 @@ def _batch(
         right=Fed(values=right, rows=lengths.parts[1]),
         size=rows or size,
     )
+
+
+def _check_memory(pairs: Sequence[Pair], dims: Sequence[tuple[int, ...]], memory: int) -> None:
+    """Refuse inputs that cannot be held, before they are drawn: a model may declare any size."""
+    sizes = [prod(each) for each in dims]
+    stored = sum(
+        size * sum(dtype.itemsize for dtype in common_type(pair.left, pair.right))
+        for size, pair in zip(sizes, pairs, strict=True)
+    )
+    needed = _HELD * stored + _DRAWN * max(sizes, default=0)
+    if 0 < memory < needed:
+        raise UndecidedError(
+            f"its inputs take {needed / 1e9:,.1f} GB a batch, and there are {memory / 1e9:,.1f} GB",
+            hint="give it more memory, or the lengths that it leaves open with --data",
+        )
 
 
 def _is_open(pair: Pair) -> bool:

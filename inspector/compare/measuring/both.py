@@ -36,9 +36,10 @@ from inspector.compare.pairing.pair import Pair
 from inspector.compare.runtime.host import Host, HostGoneError
 from inspector.compare.runtime.loaded import Loaded
 from inspector.compare.runtime.run import Fed, InParts
-from inspector.errors import RunError, UndecidedError
+from inspector.errors import LoadError, RunError, UndecidedError
 from inspector.facts.model import Model
 from inspector.facts.request import Request
+from inspector.memory import available_memory
 
 _SPARING = (1, 2)
 """How often inputs of the first batch are moved, in turn, before all of the floor is measured."""
@@ -169,17 +170,19 @@ class Both:
         for plan in self._plans(sizes):
             try:
                 found = run(orders, plan)
-            except HostGoneError as error:
+            except (HostGoneError, LoadError) as error:
                 raise failure or error from None
             except RunError as error:
-                failure = failure or error
+                # A traceback keeps what was fed.
+                failure = failure or error.with_traceback(None)
                 continue
             return found if failure is None else replace(found, limited=_limits(found, failure))
         assert failure is not None  # each of the plans failed
         raise failure
 
     def _plans(self, sizes: tuple[int, ...]) -> Iterable[Plan]:
-        first = Plan(sizes=sizes, samples=self._request.samples)
+        memory = self._request.max_memory or available_memory()
+        first = Plan(sizes=sizes, samples=self._request.samples, memory=memory)
         if self._given is None:
             return plans(self._inputs, first)
         return first, replace(first, most=1)

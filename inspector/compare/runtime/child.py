@@ -10,19 +10,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from inspector.compare.runtime.frames import Arrays, FrameError, Header, receive, send
 from inspector.compare.runtime.run import Fed, InParts, Runner, prepare
 from inspector.errors import UndecidedError, UsageError
 from inspector.facts.patch import Runnable
+from inspector.memory import available_memory, limit_memory
 
 _FIRST_TO_GO = "500"
 """Linux, out of memory, ends this process and not the one that reports it."""
-
-
-_SHARE = 0.9
-"""Of the memory that is free, what models may take unless asked otherwise."""
 
 
 def main(memory: str) -> None:
@@ -37,7 +34,7 @@ def main(memory: str) -> None:
     _go_first()
     prepare()  # before memory is limited: the runtime's own needs are not the model's
 
-    _limit(int(memory) or _available())
+    limit_memory(int(memory) or available_memory())
     runners: dict[int, InParts] = {}
     while True:
         try:
@@ -114,43 +111,3 @@ def _die_with_parent() -> None:
 
     set_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
     ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-
-
-def _available() -> int:
-    """Bytes that can be had before the system runs short; 0 where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    free = next((each for each in lines if each.startswith("MemAvailable:")), "x 0")
-    return int(_SHARE * int(free.split()[1]) * 1024)
-
-
-def _limit(most: int) -> None:
-    """Let the system refuse memory beyond `most` bytes more than there is now.
-
-    A refusal is an error with a reason; memory that runs out ends processes, not always this one.
-    """
-    if sys.platform == "win32" or not most:
-        return
-    import resource
-
-    used = _data_bytes()
-    if used is None:
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = used + most
-    resource.setrlimit(
-        resource.RLIMIT_DATA,
-        (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard),
-    )
-
-
-def _data_bytes() -> int | None:
-    """What this process holds of what RLIMIT_DATA counts; Linux alone counts all of it."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    sizes: dict[str, Any] = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return int(sizes["VmData"].split()[0]) * 1024 if "VmData" in sizes else None

@@ -14,7 +14,7 @@ from typing import IO
 from inspector.compare.runtime.frames import Arrays, Header, receive, send
 from inspector.compare.runtime.run import CPU, Array, Feeds, InParts
 from inspector.compare.runtime.started import Started
-from inspector.errors import InspectorError, RunError, UsageError, escaped
+from inspector.errors import InspectorError, LoadError, RunError, UsageError, escaped
 from inspector.facts.patch import Runnable
 from inspector.facts.request import TIMEOUT
 from inspector.processes import KILLED, how_it_ended
@@ -129,7 +129,8 @@ class Host:
         while self._loading:
             self._loaded(self._loading.popleft())
         if runner.failure is not None:
-            raise runner.failure
+            # Its last traceback would keep all that was to be fed.
+            raise runner.failure.with_traceback(None)
         self._send({"do": "run", "id": number}, feeds, b"", runner.name)
         header, arrays = self._receive(runner.name, "while running it")
         if "error" in header:
@@ -147,13 +148,13 @@ class Host:
         """Wait for a model to be loaded."""
         header, _ = self._receive(runner.name, "while loading it")
         if "error" in header:
-            runner.failure = RunError(header["error"], where=runner.name)
+            runner.failure = LoadError(header["error"], where=runner.name)
         elif "usage" in header:
             runner.failure = UsageError(header["usage"], hint=header["hint"])
 
     def _send(self, header: Header, arrays: Arrays, data: bytes, name: str) -> None:
         if self._gone is not None:
-            raise self._gone
+            raise self._gone.with_traceback(None)
         try:
             while self._dropped:
                 send(self._to, {"do": "drop", "id": self._dropped.popleft()}, {})
@@ -165,7 +166,7 @@ class Host:
 
     def _receive(self, name: str, when: str) -> tuple[Header, dict[str, Array]]:
         if self._gone is not None:
-            raise self._gone
+            raise self._gone.with_traceback(None)
         try:
             header, arrays, _ = receive(self._from)
         except OSError:
