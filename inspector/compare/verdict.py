@@ -96,9 +96,7 @@ def judge(
             verdict=Verdict.IDENTICAL, reason="the same structure and the same parameters in bits"
         )
     if measured.limited:
-        return Judgement(
-            verdict=Verdict.AGREES, reason=f"outputs agree row by row, but {measured.limited}"
-        )
+        return Judgement(verdict=Verdict.AGREES, reason=f"outputs agree, but {measured.limited}")
     if _never_moves(measured):
         return _DEAD
     within_floor = all(

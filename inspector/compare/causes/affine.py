@@ -71,7 +71,12 @@ class Run:
 
     @property
     def nodes(self) -> frozenset[str]:
-        own = {self.anchor.node} if self.anchor is not None else set()
+        """First outputs of the nodes that its parameters are made of.
+
+        An anchor without weights of its own (a Relu, a Gather) stands in front of the run: what it
+        does is in no number of the run, and what differs there is not decided by it.
+        """
+        own = {self.anchor.node} if self.anchor is not None and is_weighted(self.anchor) else set()
         return frozenset(own | {each.node for each in self.layers})
 
 

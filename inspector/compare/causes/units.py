@@ -277,9 +277,12 @@ def _blamed(
             )
             words = str(own), f"{epsilon:.3g} folded in"
             return "epsilon", words if is_left else (words[1], words[0])
-    scaled = np.ones(1)
+    unit = _ULPS * float(np.finfo(np.float32).eps)
     if one.kernel is not None and other.kernel is not None:
-        scaled = _rows_apart(one, other, _ULPS * float(np.finfo(np.float32).eps))
+        scaled = _rows_apart(one, other, unit)
+    else:
+        slopes = np.broadcast_arrays(one.slope, other.slope)
+        scaled = ~(np.abs(slopes[0] - slopes[1]) <= unit * np.maximum(*map(np.abs, slopes)))
     if not scaled.any():
         return "offset (bias or mean)", ("folded from the BatchNorm", "")
     return "slope (scale or var) or weights", ("folded from the BatchNorm", "")

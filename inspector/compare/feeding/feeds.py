@@ -97,6 +97,11 @@ class Batch:
     right: Fed
     size: int
 
+    @property
+    def lengths(self) -> tuple[tuple[int, ...], ...]:
+        """What was fed, without the rows."""
+        return tuple(values.shape[1:] for values in self.left.values.values())
+
 
 def plans(pairs: Sequence[Pair], plan: Plan) -> Iterator[Plan]:
     """What to try in turn until something runs, starting from `plan`.

@@ -161,8 +161,13 @@ def _is_near(candidate: Candidate, place: Place) -> bool:
 
 
 def causes_of(repair: Repair) -> Iterator[Cause]:
-    """The faults that were mended, as causes."""
+    """The faults that were mended, as causes; one that shows at several places is one."""
+    told: set[tuple[int, ...]] = set()
     for fault in repair.faults:
+        near = tuple(id(each) for each in fault.near)
+        if near and not fault.patched and near in told:
+            continue
+        told.add(near)
         if fault.patched:
             for each in fault.patched:
                 yield cause_of(each, Proof.NECESSARY, None, "")

@@ -15,16 +15,14 @@ from inspector.compare.feeding.feeds import (
     Batch,
     Plan,
     check_samples,
+    has_free_lengths,
     make_batches,
     plans,
 )
 from inspector.compare.feeding.given import open_given
-from inspector.compare.measuring.floor import Deviations, measure
-from inspector.compare.measuring.judged import (
-    asked_tolerance,
-    hold,
-)
-from inspector.compare.measuring.measured import Measured, Results, ratio
+from inspector.compare.measuring.floor import Deviations, far_from_itself, measure, widen
+from inspector.compare.measuring.judged import asked_tolerance, hold
+from inspector.compare.measuring.measured import Measured, Results
 from inspector.compare.measuring.precision import (
     coarser,
     moved_weights,
@@ -47,12 +45,6 @@ _SPARING = (1, 2)
 _DRAWS = 2
 """How often weights are moved, where what inputs move does not do."""
 
-_HOPELESS = 16.0
-"""Times what is allowed, beyond which a few more draws will not do."""
-
-FAR = 0.1
-"""Share of an output's spread by which graph optimisation cannot move it by rounding alone."""
-
 _UNOPTIMISED = (
     "ONNX Runtime gives other outputs with its graph optimisation on than with it off: "
     "compared with it off"
@@ -63,11 +55,17 @@ _POSITIVE = (
     "compared for inputs between 0 and 1"
 )
 
-
 _FAR_ALONE = (
     "outputs agree for inputs of ordinary size (most below 10) and differ for larger ones (up to "
     "some tens): compared for those"
 )
+
+
+_OTHER_LENGTHS = (33, 64, 32, 224, 1)
+"""Of dimensions that are left open, where outputs agree for one: first one that halves badly, then
+those that deep networks can take."""
+
+_AT_LENGTH = "outputs agree for other lengths of what the models leave open, and differ for"
 
 
 class Both:
@@ -150,6 +148,51 @@ class Both:
             return None  # what overflows on the way may do so on one side alone
         return replace(far, limited=near.limited, note=_FAR_ALONE)
 
+    def at_another_length(self, near: Measured) -> Measured:
+        """The same where dimensions that both models leave open have another length.
+
+        What was traced with one length and keeps it, agrees for that one alone: outputs differ at
+        another, or one of the two does not run.
+        """
+        if not has_free_lengths(self._inputs) or near.coarser.grain.coarse:
+            return near
+        for free in _OTHER_LENGTHS:
+            plan = replace(near.plan, free=free, sizes=FEW_SIZES[-1:], samples=None)
+            try:
+                batches = self._batches(near.orders, plan)
+            except UndecidedError:  # too large, or of lengths that do not fit
+                continue
+            if free == near.plan.free or {each.lengths for each in batches} <= {
+                each.lengths for each in near.batches
+            }:
+                continue
+            failures = [self._failure(side, batches) for side in (0, 1)]
+            if failures[0] and failures[1]:
+                continue
+            for side, failure in zip(("left", "right"), failures, strict=True):
+                if failure is not None:
+                    words = f"with {free} for lengths that it leaves open, the {side} model alone"
+                    limited = f"{words} does not run ({failure.what})"
+                    return replace(near, limited="; ".join(filter(None, [near.limited, limited])))
+            run = self._run if self._loaded.is_small else self._run_sparingly
+            far = run(near.orders, plan)
+            if far.agree or any(each.difference.both_non_finite for each in far.outputs):
+                return near
+            note = f"{_AT_LENGTH} {free}"
+            return replace(far, limited=near.limited, note=note)
+        return near
+
+    def _failure(self, side: int, batches: Sequence[Batch]) -> RunError | None:
+        """Why one of the models does not run on batches; None where it does."""
+        try:
+            for each in batches:
+                self._runners[side].run((each.left, each.right)[side])
+        except HostGoneError:
+            raise
+        except RunError as error:
+            return error
+        return None
+
     def _found(self, orders: tuple[Axes, ...], *, more: bool) -> Measured:
         """Sparingly, where runs are dear and that is enough to show that outputs agree."""
         if not self._loaded.is_small and not any(each.coarse for each in self._precisions):
@@ -220,9 +263,9 @@ class Both:
                     seed=self._request.seed + draw,
                     draws=draws,
                 )
-                _widen(moved[side], more)
+                widen(moved[side], more)
             found = self._measured(orders, plan, batches, (lefts, rights), (moved[0], moved[1]))
-            if found.agree or _far(found):
+            if found.agree or found.far:
                 break
         return found
 
@@ -236,22 +279,22 @@ class Both:
         if (
             not self._unoptimised
             and not self._coarser.grain.coarse
-            and (_far_from_itself(lefts, left_moved) or _far_from_itself(rights, right_moved))
+            and (far_from_itself(lefts, left_moved) or far_from_itself(rights, right_moved))
         ):
             # Its optimiser takes a training BatchNorm whose statistics nobody reads for another
             # operator (1.31; https://github.com/microsoft/onnxruntime/issues/26584).
             self._unoptimised = True
             again = self._run(orders, plan)
-            settled = not _far_from_itself(again.left_results, again.left_deviations)
+            settled = not far_from_itself(again.left_results, again.left_deviations)
             return replace(again, optimised=False, note=_UNOPTIMISED if settled else "")
         results, moved = (lefts, rights), (left_moved, right_moved)
         found = self._measured(orders, plan, batches, results, moved)
-        if found.agree or self._asked or self._coarser.grain.coarse or _far(found):
+        if found.agree or self._asked or self._coarser.grain.coarse or found.far:
             return found
         # What hardly depends on its inputs, they hardly move: weights are rounded, too.
         for side in (0, 1):
             try:
-                _widen(moved[side], self._moved_by_weights(side, batches, results[side]))
+                widen(moved[side], self._moved_by_weights(side, batches, results[side]))
             except HostGoneError:
                 raise
             except RunError:  # of a model that insists on its weights: its floor is what it was
@@ -342,21 +385,6 @@ class Both:
         )
 
 
-def _widen(moved: Deviations, by: Deviations) -> None:
-    """What moves an element further than it was known to move."""
-    for name, deviations in by.items():
-        for at, each in enumerate(deviations):
-            np.maximum(moved[name][at], each, out=moved[name][at])
-
-
-def _far(found: Measured) -> bool:
-    """Whether outputs lie further apart than a few more draws could account for."""
-    pairs = zip(found.left_results, found.right_results, strict=True)
-    return any(
-        ratio(each, left, right) > _HOPELESS for left, right in pairs for each in found.outputs
-    )
-
-
 def _limits(found: Measured, failure: RunError) -> str:
     """What could not be run, for `failure`, before something could."""
     limits = []
@@ -369,15 +397,3 @@ def _limits(found: Measured, failure: RunError) -> str:
 
 def _any_floats(batches: Iterable[Fed]) -> bool:
     return any(values.dtype.kind == "f" for each in batches for values in each.values.values())
-
-
-def _far_from_itself(results: Results, moved: Deviations) -> bool:
-    """Whether an output moves by more than rounding ever could, on a model that is no chaos."""
-    for name, deviations in moved.items():
-        for values, apart in zip((each[name] for each in results), deviations, strict=True):
-            if values.dtype.kind == "f" and apart.size:
-                finite = values[np.isfinite(values)].astype(np.float64)
-                spread = float(finite.std()) if finite.size else 0.0
-                if 0.0 < FAR * spread < float(apart.max()):
-                    return True
-    return False

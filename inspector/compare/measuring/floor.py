@@ -38,6 +38,9 @@ the same bits each time, and its twin with sums in another order cannot be asked
 DRAWS = 2
 """How often inputs are moved: one draw can leave a small model's output as it was."""
 
+FAR = 0.1
+"""Share of an output's spread by which graph optimisation cannot move it by rounding alone."""
+
 Deviations = dict[str, list[Array]]
 """For each output and batch, how far each element moved at most."""
 
@@ -228,3 +231,22 @@ def _along(floors: Array, sizes: Array, unit: float, times: float) -> Array:
     with np.errstate(invalid="ignore"):
         typically = np.where(sizes > 0.0, typical * sizes, 0.0)
     return np.maximum(times * np.maximum(floors, typically), ULPS * unit * sizes)
+
+
+def widen(moved: Deviations, by: Deviations) -> None:
+    """What moves an element further than it was known to move."""
+    for name, deviations in by.items():
+        for at, each in enumerate(deviations):
+            np.maximum(moved[name][at], each, out=moved[name][at])
+
+
+def far_from_itself(results: Sequence[Mapping[str, Array]], moved: Deviations) -> bool:
+    """Whether an output moves by more than rounding ever could, on a model that is no chaos."""
+    for name, deviations in moved.items():
+        for values, apart in zip((each[name] for each in results), deviations, strict=True):
+            if values.dtype.kind == "f" and apart.size:
+                finite = values[np.isfinite(values)].astype(np.float64)
+                spread = float(finite.std()) if finite.size else 0.0
+                if 0.0 < FAR * spread < float(apart.max()):
+                    return True
+    return False

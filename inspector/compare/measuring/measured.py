@@ -16,6 +16,9 @@ from inspector.facts.comparison import PairedOutput
 
 Results = list[dict[str, Array]]
 
+_HOPELESS = 16.0
+"""Times what is allowed, beyond which a few more draws will not do."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -71,6 +74,14 @@ class Measured:
     @property
     def agree(self) -> bool:
         return all(each.within for each in self.outputs)
+
+    @property
+    def far(self) -> bool:
+        """Whether outputs lie further apart than a few more draws could account for."""
+        pairs = zip(self.left_results, self.right_results, strict=True)
+        return any(
+            ratio(each, left, right) > _HOPELESS for left, right in pairs for each in self.outputs
+        )
 
 
 def ratio(output: PairedOutput, lefts: dict[str, Array], rights: dict[str, Array]) -> float:

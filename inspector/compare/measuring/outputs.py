@@ -85,13 +85,26 @@ def run_both(
             measured = both.measured(orders, more=True)
             if measured.agree:
                 measured = both.beyond(measured) or measured
+        if measured.agree and both.draws_more and not graphs.same():
+            measured = both.at_another_length(measured)
         if measured.agree:
-            return measured if first is None else _assuming(measured, inputs)
+            return _by_shapes(measured, inputs) if first is None else _assuming(measured, inputs)
         first = first or measured
     if first is not None:
         return first
     assert failure is not None  # product() of no inputs still gives one empty hypothesis
     raise failure
+
+
+def _by_shapes(measured: Measured, inputs: Sequence[Pair]) -> Measured:
+    """Agreement that says so where nothing but the shapes told an order of axes."""
+    moved = [
+        f"{pair.right.name!r} was fed {pair.left.name!r} with its axes in the order {list(order)}: "
+        "no operator tells it, and its shape fits no other (--layout says what is meant)"
+        for pair, order in zip(inputs, measured.orders, strict=True)
+        if order != tuple(sorted(order)) and not pair.told_by
+    ]
+    return replace(measured, note="; ".join(filter(None, [measured.note, *moved])))
 
 
 def _assuming(measured: Measured, inputs: Sequence[Pair]) -> Measured:
