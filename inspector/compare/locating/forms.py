@@ -86,7 +86,9 @@ def _told(
     flat = layouts[0].flat.get(names[0]), layouts[1].flat.get(names[1])
     if flat[0] is not None and flat[1] is not None and left.ndim == right.ndim == 2:
         orders = flat[0].order(), flat[1].order()
-        if len(orders[0]) == len(orders[1]) == left.shape[1] == right.shape[1]:
+        # A patch may have given the right side another number of rows.
+        alike = left.shape == right.shape
+        if alike and len(orders[0]) == len(orders[1]) == left.shape[1]:
             features = np.empty(left.shape[1], np.intp)
             features[orders[0]] = orders[1]
             return Form(
