@@ -25,6 +25,14 @@ def available_memory(
     return int(_SHARE * min((each for each in found if each is not None), default=0))
 
 
+def size_in_words(size: float) -> str:
+    """Bytes, in the unit that has few digits: 512 kB, 1.2 GB."""
+    for unit, each in (("GB", 1e9), ("MB", 1e6)):
+        if size >= each:
+            return f"{size / each:,.1f} {unit}"
+    return f"{size / 1e3:,.1f} kB"
+
+
 def limit_memory(most: int) -> None:
     """Let the system refuse memory beyond `most` bytes more than there is now; 0 for no limit.
 

@@ -225,6 +225,13 @@ class TestVerdicts:
         assert "and there are 1.1 GB" in found.reason
         assert time.monotonic() - begin < 30
 
+    def test_samples_that_no_memory_holds(self, compare: Compare) -> None:
+        begin = time.monotonic()
+        found = compare(DOUBLE, DOUBLE, samples=10**10, max_memory=10**9)
+        assert found.verdict is Verdict.UNDECIDED
+        assert "10,000,000,000 samples take 480.0 GB, and there are 1.0 GB" in found.reason
+        assert time.monotonic() - begin < 30
+
     def test_a_model_that_is_refused_is_fed_once(
         self, compare: Compare, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -15,6 +15,7 @@ from inspector.compare.pairing.pair import Pair
 from inspector.compare.runtime.run import Array, Fed
 from inspector.errors import UndecidedError, UsageError
 from inspector.facts.model import Dim, Model
+from inspector.memory import size_in_words
 
 BATCH_SIZES = (1, 32, 32)
 """One row alone, then two batches: rows of a batch go through other kernels than one row."""
@@ -155,6 +156,7 @@ def make_batches(
         batches.append(_batch(pairs, orders, drawers, at, size=left_over, seed=seed, plan=plan))
         rows += batches[-1].size
         if plan.samples is not None:
+            _check_samples_memory(batches[-1], plan.samples, plan.memory)
             # A model without inputs has no rows to count.
             if rows >= plan.samples or not pairs:
                 break
@@ -236,8 +238,21 @@ def _check_memory(pairs: Sequence[Pair], dims: Sequence[tuple[int, ...]], memory
     needed = _HELD * stored + _DRAWN * max(sizes, default=0)
     if 0 < memory < needed:
         raise UndecidedError(
-            f"its inputs take {needed / 1e9:,.1f} GB a batch, and there are {memory / 1e9:,.1f} GB",
+            f"its inputs take {size_in_words(needed)} a batch, and there are "
+            f"{size_in_words(memory)}",
             hint="give it more memory, or the lengths that it leaves open with --data",
+        )
+
+
+def _check_samples_memory(batch: Batch, samples: int, memory: int) -> None:
+    """Refuse more rows than can be held: all of them are, for the runs that measure rounding."""
+    held = sum(each.nbytes for side in (batch.left, batch.right) for each in side.values.values())
+    needed = _HELD * held * samples / max(batch.size, 1)
+    if 0 < memory < needed:
+        raise UndecidedError(
+            f"{samples:,} samples take {size_in_words(needed)}, "
+            f"and there are {size_in_words(memory)}",
+            hint="use fewer, or feed files of them with --data",
         )
 
 
