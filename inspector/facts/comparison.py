@@ -105,6 +105,9 @@ class CauseKind(StrEnum):
 VALUES, OTHERS = "values", "other values"
 """What `Cause.left` and `Cause.right` say where many layers have other values in one place."""
 
+ONE_VALUE = "one value"
+"""What `Cause.left` says where nothing is known but how far apart two layers' values lie."""
+
 
 class Proof(StrEnum):
     """What patching a difference away and running again showed.
@@ -231,6 +234,8 @@ class Comparison:
     on these inputs, `information` what never changes a verdict (momentum, names).
     `explained_to` is the largest difference left when all causes are patched, None where that
     was not run. `data` names the inputs the user gave; empty where they were drawn at random.
+    `patched_to` is the file that the patched right model was written to, None where none was;
+    `not_patched` says why not where one was asked for.
     """
 
     left: str
@@ -253,3 +258,5 @@ class Comparison:
     data: str = ""
     localisation: Localisation | None = None
     coverage: Coverage | None = None
+    patched_to: str | None = None
+    not_patched: str = ""

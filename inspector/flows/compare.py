@@ -65,9 +65,12 @@ def compare_files(
 
     request = Request.of(options)
     if request.patch_out is not None:
+        from inspector.write.fixed import check_apart
         from inspector.write.save import check_destination
 
         check_destination(os.fspath(request.patch_out))
+        given = () if request.data is None else (request.data,)
+        check_apart(request.patch_out, (left, right, *given))
     # The process that runs models starts while this one imports what it needs, and reads them.
     with Started(request.max_memory) as started:
         from inspector.compare.measuring.judged import asked_tolerance
@@ -77,7 +80,24 @@ def compare_files(
         progress("reading both models")
         with Host(timeout=request.timeout, providers=request.providers, started=started) as host:
             sides = open_side(left, external_dirs), open_side(right, external_dirs)
-            return _compare(sides, request, host, progress)
+            if request.patch_out is None:
+                return _compare(sides, request, host, progress)
+            check_apart(request.patch_out, [name for e in sides for name in e.model.data_files])
+            found = _compare(sides, request, host, progress)
+            return found if found.patched_to else replace(found, not_patched=_why_not(found))
+
+
+def _why_not(found: Comparison) -> str:
+    """Why there was no patched model to write, as a clause."""
+    from inspector.facts.comparison import Verdict
+
+    match found.verdict:
+        case Verdict.DIFFERENT:
+            return "no cause is proved by a patch of the right model"
+        case Verdict.UNDECIDED:
+            return "nothing was decided"
+        case _:
+            return "the outputs agree"
 
 
 def _compare(
@@ -109,6 +129,7 @@ def _compare(
     if request.patch_out is not None and diagnosis.explanation.patches:
         progress("writing the patched model")
         write_fixed(sides[1].view, diagnosis.explanation.patches, os.fspath(request.patch_out))
+        return replace(found, patched_to=os.fspath(request.patch_out))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -14,6 +16,9 @@ from inspector.read.copies import SMALL
 from inspector.read.data import is_outside
 from inspector.read.weights import ProtoWeights
 
+MOST_STRETCHED = 2.0**20
+"""Times that a Resize makes anything longer."""
+
 MOST_ROUNDS = 64
 """Times that the nodes of an unsorted file are gone through; sorted ones take one."""
 
@@ -24,7 +29,7 @@ def with_inferred_shapes(model: Model) -> Model:
     Where inference fails, the model comes back as it is: shapes are evidence, not a promise.
     """
     weights = model.weights
-    if not isinstance(weights, ProtoWeights):
+    if not isinstance(weights, ProtoWeights) or _stretches_beyond_sense(weights.proto.graph):
         return model
     try:
         inferred = onnx.shape_inference.infer_shapes(_without_weights(weights), data_prop=True)
@@ -45,6 +50,42 @@ def with_inferred_shapes(model: Model) -> Model:
     }
     graph = replace(model.graph, values=MappingProxyType(values))
     return replace(model, graph=graph)
+
+
+def _stretches_beyond_sense(graph: onnx.GraphProto) -> bool:
+    """Whether a Resize has scales of which onnx makes negative lengths: it ends the process then.
+
+    NaN or 1e38 becomes an int64 without a look (1.23), and a Slice behind it fails an assertion.
+    """
+    scales = {
+        node.input[2 if len(node.input) > 2 else 1]
+        for node in graph.node
+        if node.op_type in ("Resize", "Upsample") and len(node.input) > 1
+    }
+    stored = [each for each in graph.initializer if each.name in scales]
+    for node in graph.node:
+        if node.op_type == "Constant" and scales.intersection(node.output):
+            stored += [each.t for each in node.attribute if each.HasField("t")]
+    stated = [
+        value
+        for node in graph.node
+        if node.op_type == "Upsample"
+        for each in node.attribute
+        for value in (*each.floats, each.f)
+    ]
+    return any(not _is_a_scale(each) for each in (*stated, *_numbers(stored)))
+
+
+def _numbers(stored: Sequence[onnx.TensorProto]) -> Iterator[float]:
+    for each in stored:
+        if each.data_type != onnx.TensorProto.FLOAT or is_outside(each) or each.ByteSize() > SMALL:
+            continue
+        with suppress(ValueError):  # what is damaged is left out: inference does not read it either
+            yield from onnx.numpy_helper.to_array(each).reshape(-1).tolist()
+
+
+def _is_a_scale(value: float) -> bool:
+    return abs(value) <= MOST_STRETCHED  # NaN is not
 
 
 def _without_weights(weights: ProtoWeights) -> onnx.ModelProto:

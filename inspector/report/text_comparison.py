@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspector.facts.comparison import (
+    ONE_VALUE,
     OTHERS,
     VALUES,
     Cause,
@@ -45,6 +46,7 @@ def write_comparison(fact: Comparison, page: Page) -> None:
     page.line((fact.verdict.value, _STYLES[fact.verdict]), f": {printable(fact.reason)}", hang=2)
     if fact.causes:
         _causes(fact, page)
+    _patched(fact, page)
     if fact.localisation is not None:
         write_localisation(fact.localisation, page)
     if fact.harmless:
@@ -91,6 +93,16 @@ def _causes(fact: Comparison, page: Page) -> None:
         page.line("with all of them mended on the right, ", ("the outputs agree", GOOD), indent=2)
 
 
+def _patched(fact: Comparison, page: Page) -> None:
+    """Whether the patched model was written, where that was asked for."""
+    if fact.patched_to is not None:
+        page.blank()
+        page.line("patched model written to ", (printable(fact.patched_to), NAME), hang=2)
+    elif fact.not_patched:
+        page.blank()
+        page.line((f"no patched model written: {printable(fact.not_patched)}", DOUBT), hang=2)
+
+
 def _and_more(count: int, page: Page) -> None:
     if count > 0:
         page.line((f"and {count:,} more, in --format json", FAINT), indent=2)
@@ -119,30 +131,33 @@ def _percent(share: float) -> str:
 def _sentence(cause: Cause) -> list[Span]:
     """One difference in words."""
     left, right = printable(cause.left), printable(cause.right)
-    names = (printable(cause.left_where), printable(cause.right_where))
-    where = names[0] if names[0] == names[1] else f"{names[0]} / {names[1]}"
+    names = list(filter(None, (printable(cause.left_where), printable(cause.right_where))))
+    both = ", ".join(names)
+    where = " / ".join(dict.fromkeys(names))
+    place = f", in {where}" if where else ""
+    what = printable(cause.what)
     match cause.kind:
         case _ if (cause.left, cause.right) == (VALUES, OTHERS):
-            return [(f"{printable(cause.what)}: other values on the right", HEAD), f", in {where}"]
-        case CauseKind.MISSING if cause.right == "missing":
-            return [(f"{cause.what} missing on the right", HEAD), f": {names[0]}, {names[1]}"]
+            return [(f"{what}: other values on the right", HEAD), place]
+        case _ if cause.left == ONE_VALUE:
+            return [(f"other {what} on the right, {right}", HEAD), place]
         case CauseKind.MISSING:
-            return [(f"{cause.what} missing on the left", HEAD), f": {names[0]}, {names[1]}"]
+            side = "right" if cause.right == "missing" else "left"
+            return [(f"{what} missing on the {side}", HEAD), f": {both}" if both else ""]
         case CauseKind.OPERATOR:
-            return [(f"{printable(cause.what)}", HEAD), f": {names[0]} / {names[1]}"]
+            return [(what, HEAD), f": {' / '.join(names)}" if names else ""]
         case CauseKind.PREPROCESSING if "missing" in (cause.left, cause.right):
             side = "left" if cause.left == "missing" else "right"
             return [
-                (f"preprocessing missing on the {side}: {cause.what}", HEAD),
-                f", {names[0]}, {names[1]}",
+                (f"preprocessing missing on the {side}: {what}", HEAD),
+                f", {both}" if both else "",
             ]
         case CauseKind.PARAMETER | CauseKind.PERMUTATION | CauseKind.LAYOUT if (
             not cause.right.startswith("[")
         ):
-            return [(f"{cause.what} {left}: {right}", HEAD), f", in {where}"]
+            return [(f"{what} {left}: {right}", HEAD), place]
         case _:
-            what = printable(cause.what)
-            return [(f"{what} {left} against {right}", HEAD), f" in {where}"]
+            return [(f"{what} {left} against {right}", HEAD), f" in {where}" if where else ""]
 
 
 def _outputs(fact: Comparison, page: Page) -> None:

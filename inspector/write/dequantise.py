@@ -9,7 +9,7 @@ at 6 besides does that of a Clip at 6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from inspector.facts.model import Model
 from inspector.read.data import is_outside
 from inspector.read.weights import ProtoWeights
+from inspector.write.nodes import has_all, read_within
 from inspector.write.qoperators import CannotExpandError, computes_with_integers, expand
 from inspector.write.upgrade import opened
 
@@ -56,7 +57,8 @@ def dequantised(model: Model) -> Dequantised | None:
     """The same layers with weights as real numbers and activations as they are.
 
     None where nothing is quantised in a form that is known (scales that are computed, blocks,
-    operators that `inspector.write.qoperators` does not know).
+    operators that `inspector.write.qoperators` does not know), or where a node or a tensor is not
+    well-formed: ONNX Runtime says then what is wrong with it.
     """
     if not isinstance(model.weights, ProtoWeights) or model.missing_data:
         return None
@@ -65,7 +67,9 @@ def dequantised(model: Model) -> Dequantised | None:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.weights.proto)
     grids = _Grids(proto.graph, model.weights)
-    if not grids.take_away():
+    try:
+        grids.take_away()
+    except CannotExpandError:  # left as it is, which None says
         return None
     return Dequantised(model=opened(model, proto), steps=grids.steps)
 
@@ -79,49 +83,58 @@ class _Grids:
         self._graph = graph
         self._weights = weights
         self._stored = {each.name: each for each in graph.initializer}
-        self._ends = {each.name for each in graph.output}
+        self._within = {name for node in graph.node for name in read_within(node)}
+        # What a subgraph reads keeps its name, as the model's outputs do.
+        self._ends = {each.name for each in graph.output} | self._within
         self._instead: dict[str, str] = {}
         """What is read in place of a value on a grid."""
         # What is fed lies within the grid of an input.
         self._never_negative = {each.name for each in graph.input}
         self.steps: dict[str, Any] = {}
 
-    def take_away(self) -> bool:
-        """Whether it went: no value on a grid is left."""
-        try:
-            expand(self._graph, self._values)
-        except CannotExpandError:
-            return False
+    def take_away(self) -> None:
+        """Take all of them away: no value on a grid is left.
+
+        Raises
+        ------
+        CannotExpandError
+            There is one that is not known, or is not well-formed.
+        """
+        expand(self._graph, self._values)
         self._stored = {each.name: each for each in self._graph.initializer}
-        kept: list[onnx.NodeProto] = []
-        for node in self._graph.node:
-            for at, name in enumerate(node.input):
-                node.input[at] = self._instead.get(name, name)
-            if node.op_type not in _GRIDS:
-                kept.append(node)
-                if self._is_never_negative(node):
-                    self._never_negative.update(node.output)
-            elif node.op_type == "QuantizeLinear" and self._begins_at_zero(node):
-                kept.append(self._cut_off(node))
-                self._never_negative.add(node.output[0])
-            elif node.op_type == "DequantizeLinear" and node.input[0] in self._stored:
-                values = self._real(node)
-                if values is None:
-                    return False
-                self._graph.initializer.append(numpy_helper.from_array(values[0], node.output[0]))
-                if values[1] is not None:
-                    self.steps[node.output[0]] = values[1]
-            elif node.output[0] in self._ends:
-                kept.append(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
-            else:
-                self._instead[node.output[0]] = node.input[0]
+        kept = [each for node in self._graph.node for each in self._without_grid(node)]
         copies = [onnx.NodeProto.FromString(each.SerializeToString()) for each in kept]
         del self._graph.node[:]
         self._graph.node.extend(copies)
         self._forget_values()
-        return True
+
+    def _without_grid(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+        """What stands for a node; nothing where others read what it was given."""
+        for at, name in enumerate(node.input):
+            node.input[at] = self._instead.get(name, name)
+        if node.op_type not in _GRIDS:
+            if self._is_never_negative(node):
+                self._never_negative.update(node.output)
+            yield node
+            return
+        if not has_all(node, inputs=2):
+            raise CannotExpandError("a grid without a scale, or of nothing")
+        given, made = node.input[0], node.output[0]
+        if node.op_type == "QuantizeLinear" and made in self._within:
+            raise CannotExpandError("a value on a grid that a subgraph reads")
+        if node.op_type == "QuantizeLinear" and self._begins_at_zero(node):
+            self._never_negative.add(made)
+            yield self._cut_off(node)
+        elif node.op_type == "DequantizeLinear" and given in self._stored:
+            self._store_real(node)
+        elif made in self._ends:
+            yield helper.make_node("Identity", [given], [made])
+        else:
+            self._instead[made] = given
 
     def _is_never_negative(self, node: onnx.NodeProto) -> bool:
+        if not node.input:
+            return False
         if node.op_type in _KEEP_SIGN:
             return node.input[0] in self._never_negative
         if node.op_type in _JOIN:
@@ -146,9 +159,9 @@ class _Grids:
         scale = self._stored.get(node.input[1])
         zero = self._stored.get(node.input[2]) if len(node.input) > 2 else None
         points = np.iinfo(np.uint8 if zero is None else self._values(zero).dtype)
-        step = np.zeros(()) if scale is None else self._values(scale)
-        end = float(step.reshape(-1)[0]) * (points.max - points.min)
-        if step.size != 1 or abs(end - _SIX) > 1e-4:
+        step = np.zeros(()) if scale is None else _checked_scale(self._values(scale))
+        end = float(step.reshape(-1)[0]) * (points.max - points.min) if step.size == 1 else 0.0
+        if abs(end - _SIX) > 1e-4:
             return helper.make_node("Relu", node.input[:1], node.output[:1], name=f"{name}/Relu")
         ends = [f"{name}/{each}" for each in ("min", "max")]
         for name, value in zip(ends, (0.0, _SIX), strict=True):
@@ -157,33 +170,41 @@ class _Grids:
         given = [node.input[0], *ends]
         return helper.make_node("Clip", given, node.output[:1], name=f"{node.name}/Clip")
 
-    def _real(self, node: onnx.NodeProto) -> tuple[Any, Any] | None:
-        """Stored weights as real numbers, and their steps.
+    def _store_real(self, node: onnx.NodeProto) -> None:
+        """Stored weights as real numbers, and their steps, under the name of what is read."""
+        name = node.output[0]
+        real, steps = self._real(node)
+        self._graph.initializer.append(numpy_helper.from_array(real, name))
+        if steps is not None:
+            self.steps[name] = steps
 
-        None where no grid is stored, or it has blocks.
-        """
+    def _real(self, node: onnx.NodeProto) -> tuple[Any, Any]:
+        """Stored weights as real numbers, and their steps."""
         given = {each.name: each.i for each in node.attribute}
         tensors = [self._stored.get(name) for name in node.input if name]
         if any(each is None for each in tensors) or given.get("block_size"):
-            return None
+            raise CannotExpandError("a grid that is computed, or of blocks")
         values, scale, *zero = [self._values(each) for each in tensors if each is not None]
-        if scale.ndim > 1:
-            return None
-        along = [1] * values.ndim
-        if scale.ndim == 1 and scale.size > 1:
-            along[given.get("axis", 1)] = -1
-        scale = _along(scale, along)
-        if values.dtype.kind not in "iu":  # an 8-bit float: its steps grow with it
-            real = values.astype(scale.dtype) * scale
-            return real, None
-        point = _along(zero[0].astype(np.int32), along) if zero else np.int32(0)
-        # As the operator has it: integers are subtracted as such, and then scaled.
-        real = (values.astype(np.int32) - point).astype(scale.dtype) * scale
+        axis = given.get("axis", 1)
+        scale = _along(_checked_scale(scale), values, axis)
+        # Infinite products are what the operator gives, too.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not _is_integer(values):  # an 8-bit float: its steps grow with it
+                if not _is_float(values):
+                    raise CannotExpandError("values that no grid has")
+                return values.astype(scale.dtype) * scale, None
+            point = _point(zero[0], values, axis) if zero else np.int32(0)
+            # As the operator has it: integers are subtracted as such, and then scaled.
+            real = (values.astype(np.int32) - point).astype(scale.dtype) * scale
         return np.ascontiguousarray(real.reshape(values.shape)), np.abs(scale)
 
     def _values(self, tensor: onnx.TensorProto) -> Any:
         whole = self._weights.data.filled(tensor) if is_outside(tensor) else tensor
-        return numpy_helper.to_array(whole)
+        try:
+            return numpy_helper.to_array(whole)
+        # What onnx and numpy raise on bytes that do not fit a tensor's dims and type.
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+            raise CannotExpandError(f"a damaged tensor: {error}") from error
 
     def _forget_values(self) -> None:
         """Declared types of values on a grid are no longer true; inference finds the others."""
@@ -199,6 +220,35 @@ class _Grids:
         self._graph.initializer.extend(kept)
 
 
-def _along(values: Any, shape: list[int]) -> Any:
-    """One number, or one for each place along an axis, to go with a tensor."""
-    return values.reshape(()) if values.size == 1 else values.reshape(shape)
+def _along(grid: Any, values: Any, axis: int) -> Any:
+    """One number, or one for each place along an axis, in a shape that goes with `values`."""
+    if grid.size == 1:
+        return grid.reshape(())
+    fits = grid.ndim == 1 and -values.ndim <= axis < values.ndim
+    if not fits or grid.size != values.shape[axis]:
+        raise CannotExpandError("a scale or a zero point that does not go with its values")
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    return grid.reshape(shape)
+
+
+def _point(zero: Any, values: Any, axis: int) -> Any:
+    """Zero points in integers that their distances from `values` fit."""
+    if not _is_integer(zero):
+        raise CannotExpandError("a zero point that is no integer")
+    return _along(zero.astype(np.int32), values, axis)
+
+
+def _checked_scale(scale: Any) -> Any:
+    if not _is_float(scale):
+        raise CannotExpandError("a scale that is no real number")
+    return scale
+
+
+def _is_integer(values: Any) -> bool:
+    """Those of four bits too, whose kind NumPy does not know."""
+    return bool(values.dtype.kind in "iu" or values.dtype.name.startswith(("int", "uint")))
+
+
+def _is_float(values: Any) -> bool:
+    return bool(values.dtype.kind == "f" or values.dtype.name.startswith(("bfloat", "float")))

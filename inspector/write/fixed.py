@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import onnx
 from onnx import external_data_helper
 
-from inspector.errors import UndecidedError
+from inspector.errors import UndecidedError, UsageError
 from inspector.facts.model import Model
 from inspector.facts.patch import Patch
 from inspector.write.large import prepared
@@ -17,6 +18,27 @@ from inspector.write.save import save
 
 LARGE = 1_500_000_000
 """Bytes from which on weights go to a file beside the model: protobuf ends at 2 GiB."""
+
+
+def check_apart(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse to write over what is read, whatever it is called there: a link, another spelling.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        `path` is one of `inputs`.
+    """
+    for each in inputs:
+        try:
+            same = os.path.samefile(path, each)
+        except (OSError, ValueError):  # one is not there: opening the other says what is wrong
+            continue
+        if same:
+            raise UsageError(
+                "the patched model would be written over a file that is compared",
+                where=os.fspath(path),
+                hint="name another file for --patch-out",
+            )
 
 
 def write_fixed(model: Model, patches: Sequence[Patch], path: str | Path) -> None:

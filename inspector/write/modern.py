@@ -103,6 +103,23 @@ def _read(node: NodeProto) -> dict[str, Any]:
     return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
+def _check_inputs(node: NodeProto, version: int) -> None:
+    """Refuse a node with fewer or more inputs than its operator takes, or none where it needs one.
+
+    Raises
+    ------
+    CannotRewriteError
+        It is such a node, or without an output.
+    """
+    schema = _schema(node.op_type, version)
+    if schema is None:  # a draft, whose rules look for themselves
+        return
+    needed = node.input[: schema.min_input]
+    sound = schema.min_input <= len(node.input) <= schema.max_input and all(needed)
+    if not sound or not any(node.output):
+        raise CannotRewriteError(f"{node.op_type} has {len(node.input)} inputs")
+
+
 class Writer:
     """Writes the nodes of one graph anew, in order."""
 
@@ -133,6 +150,7 @@ class Writer:
         changed = _changed(node, self._version, self.target) if self._old else _is_draft(node)
         rule = _RULES.get(node.op_type) if changed and not _domain(node) else None
         if rule is not None:
+            _check_inputs(node, self._version)
             rule(self, node)
         elif changed and node.op_type not in _SAME:
             raise CannotRewriteError(

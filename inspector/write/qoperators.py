@@ -9,12 +9,14 @@ is the float operator with the same weights: what its grids do to activations go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from inspector.write.nodes import all_read, attribute, attributes_but, has_all, node_of, read_within
 
 MICROSOFT = "com.microsoft"
 
@@ -35,26 +37,36 @@ _ONE = {
 _TWO = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 """The same of two."""
 
-_NOT_OF_THE_FLOAT_ONE = {"channels_last", "opset"}
+_OWN = {"channels_last", "opset"}
 """Attributes that the operators of ONNX have not."""
 
 _DYNAMIC = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
 
-KNOWN = frozenset(
-    {*_ONE, *_TWO, *_DYNAMIC, "QLinearConv", "QLinearMatMul", "QGemm", "QLinearConcat"}
-    | {"QLinearWhere", "DynamicQuantizeLinear", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
-)
+_LEAST = {
+    **dict.fromkeys(_ONE, 4),
+    **dict.fromkeys(_TWO, 7),
+    **dict.fromkeys(_DYNAMIC, 2),
+    "QLinearConv": 8,
+    "QLinearMatMul": 8,
+    "QGemm": 6,
+    "QLinearConcat": 4,
+    "QLinearWhere": 9,
+    "DynamicQuantizeLinear": 1,
+    "MatMulIntegerToFloat": 4,
+    "DynamicQuantizeMatMul": 3,
+}
+"""How many inputs each has at least, with those that may be empty in between."""
 
 
 class CannotExpandError(Exception):
-    """An operator, or a use of one, that is not known in this form."""
+    """An operator, or a use of one, that is not known in this form, or is not well-formed."""
 
 
 def computes_with_integers(node: onnx.NodeProto) -> bool:
     """Whether a node is of the kind that is written out here, known or not."""
     name = node.op_type
     return (
-        name in KNOWN
+        name in _LEAST
         or name.startswith(("QLinear", "DynamicQuantize"))
         or (node.domain == MICROSOFT and name.startswith(("QAttention", "QEmbed", "QOrdered")))
         or "Integer" in name
@@ -72,7 +84,7 @@ def expand(graph: onnx.GraphProto, load: Load) -> None:
     Raises
     ------
     CannotExpandError
-        One of them is not known.
+        One of them is not known, or is not well-formed.
     """
     _Expanding(graph, load).run()
 
@@ -85,8 +97,10 @@ class _Expanding:
         self._producer = {name: n for n in graph.node for name in n.output if name}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
-            for name in node.input:
+            for name in all_read(node):
                 self._readers.setdefault(name, []).append(node)
+        self._ends = {each.name for each in graph.output}
+        self._within = {name for node in graph.node for name in read_within(node)}
         self._gone: set[int] = set()
         self._real: dict[tuple[str, ...], str] = {}
 
@@ -103,15 +117,18 @@ class _Expanding:
         nodes = [each for node in self._graph.node for each in made.get(id(node), ())]
         copies = [onnx.NodeProto.FromString(each.SerializeToString()) for each in nodes]
         del self._graph.node[:]
-        self._graph.node.extend(_in_use(copies, {each.name for each in self._graph.output}))
+        self._graph.node.extend(_in_use(copies, self._ends))
 
     def _written(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         name, given = node.op_type, list(node.input)
         if not computes_with_integers(node):
             yield node
             return
+        _check(node)
         match name:
             case "DynamicQuantizeLinear":
+                if not (self._within | self._ends).isdisjoint(node.output):
+                    raise CannotExpandError(name)
                 return  # those that read it read what it is made of
             case "QLinearConv":
                 yield from self._convolution(node, given)
@@ -129,7 +146,7 @@ class _Expanding:
             case "DynamicQuantizeMatMul":
                 yield from self._dynamic_product(node, given)
             case _ if name in _ONE:
-                if _number(node, "channels_last"):
+                if attribute(node, "channels_last").i:
                     raise CannotExpandError(name)
                 scale, *zero = given[3:]
                 yield from self._plain(
@@ -150,7 +167,7 @@ class _Expanding:
         for each in grids:
             yield from self._from_grid(each)
             names.append(self._real[each])
-        yield from self._computed(node, op, names, end, _attributes(node))
+        yield from self._computed(node, op, names, end, attributes_but(node, _OWN))
 
     def _computed(
         self,
@@ -158,10 +175,12 @@ class _Expanding:
         op: str,
         names: Sequence[str],
         end: tuple[str, str],
-        attributes: Mapping[str, Any],
+        attributes: Sequence[onnx.AttributeProto],
     ) -> Iterator[onnx.NodeProto]:
+        if not end[0]:
+            raise CannotExpandError("a result whose scale is not given")
         value = f"{node.output[0]}_real"
-        yield helper.make_node(op, list(names), [value], name=node.name or value, **attributes)
+        yield node_of(op, names, [value], node.name or value, attributes)
         yield helper.make_node(
             "QuantizeLinear", [value, *filter(None, end)], [node.output[0]], name=f"{value}/grid"
         )
@@ -185,42 +204,48 @@ class _Expanding:
         if len(given) > 8 and given[8]:
             yield from self._bias(given[8], image[1], kernel[1], 1.0)
             names.append(self._real[given[8], image[1], kernel[1]])
-        yield from self._computed(node, "Conv", names, (given[6], given[7]), _attributes(node))
+        yield from self._computed(
+            node, "Conv", names, (given[6], given[7]), attributes_but(node, _OWN)
+        )
 
     def _product(self, node: onnx.NodeProto, given: list[str]) -> Iterator[onnx.NodeProto]:
         one, other = _grid(given, 0), _grid(given, 3)
         yield from self._from_grid(one, axis=0)
         yield from self._from_grid(other, axis=-1)
         names = [self._real[one], self._real[other]]
-        yield from self._computed(node, "MatMul", names, (given[6], given[7]), {})
+        yield from self._computed(node, "MatMul", names, (given[6], given[7]), ())
 
     def _gemm(self, node: onnx.NodeProto, given: list[str]) -> Iterator[onnx.NodeProto]:
-        attributes = _attributes(node)
+        attributes = attributes_but(node, _OWN)
         one, other = _grid(given, 0), _grid(given, 3)
         yield from self._from_grid(one)
-        yield from self._from_grid(other, axis=0 if attributes.get("transB") else 1)
+        yield from self._from_grid(other, axis=0 if attribute(node, "transB").i else 1)
         names = [self._real[one], self._real[other]]
         if len(given) > 6 and given[6]:
             # One int32 is alpha · scale of A · scale of B.
-            alpha = float(attributes.get("alpha", 1.0))
+            alpha = attribute(node, "alpha", 1.0).f
             yield from self._bias(given[6], one[1], other[1], alpha)
             names.append(self._real[given[6], one[1], other[1]])
         if len(given) > 7 and given[7]:
             end = given[7], given[8] if len(given) > 8 else ""
             yield from self._computed(node, "Gemm", names, end, attributes)
         else:
-            yield helper.make_node("Gemm", names, node.output[:1], name=node.name, **attributes)
+            yield node_of("Gemm", names, node.output[:1], node.name, attributes)
 
     def _bias(self, bias: str, one: str, other: str, alpha: float) -> Iterator[onnx.NodeProto]:
         """An int32 bias on the grid of the products that it is added to."""
         key = bias, one, other
         if key in self._real:
             return
-        scale = self._values(one).reshape(-1) * self._values(other).reshape(-1) * np.float32(alpha)
-        scale = scale.astype(np.float32)
+        factors = [self._values(each).reshape(-1) for each in (one, other)]
+        sizes = {each.size for each in factors}
+        if any(each.dtype.kind != "f" for each in factors) or len(sizes - {1}) > 1:
+            raise CannotExpandError("scales that do not go with each other")
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = (factors[0] * factors[1] * np.float32(alpha)).astype(np.float32)
         name = f"{bias}_scale_of_products"
         if name not in self._stored:
-            self._store(name, scale if scale.size > 1 else scale.reshape(()))
+            self._store(name, scale.reshape(()) if scale.size == 1 else scale)
         self._real[key] = f"{bias}_real"
         axis = self._values(bias).ndim - 1
         yield helper.make_node(
@@ -232,7 +257,7 @@ class _Expanding:
         yield from self._from_grid(one)
         yield from self._from_grid(other)
         names = [given[0], self._real[one], self._real[other]]
-        yield from self._computed(node, "Where", names, (given[7], given[8]), {})
+        yield from self._computed(node, "Where", names, (given[7], given[8]), ())
 
     def _to_float(self, node: onnx.NodeProto, given: list[str]) -> Iterator[onnx.NodeProto]:
         given = [*given, *[""] * (7 - len(given))]
@@ -254,10 +279,12 @@ class _Expanding:
         CannotExpandError
             It is not followed by them.
         """
+        _check(node)
         given = [*node.input, *[""] * (4 - len(node.input))]
         source = self._producer.get(given[0])
         if source is None or source.op_type != "DynamicQuantizeLinear":
             raise CannotExpandError(node.op_type)
+        _check(source, outputs=2)
         cast = self._only_reader(node.output[0], "Cast")
         scaled = self._only_reader(cast.output[0], "Mul")
         scales = next((name for name in scaled.input if name != cast.output[0]), "")
@@ -277,7 +304,7 @@ class _Expanding:
         else:
             second = self._source(given[1])
         self._gone |= {id(node), id(cast)}
-        if len(self._readers.get(scales, ())) == 1:
+        if len(self._readers.get(scales, ())) == 1 and scales not in self._ends:
             self._gone.add(id(product))
         names, last = [self._source(given[0]), second], scaled
         biased = self._bias_behind(scaled) if op == "Conv" else None
@@ -285,25 +312,27 @@ class _Expanding:
             last = biased[0]
             names.append(biased[1])
             self._gone.add(id(scaled))
-        named = {"name": node.name or last.output[0], **_attributes(node)}
-        return last, [*made, helper.make_node(op, names, last.output[:1], **named)]
+        name = node.name or last.output[0]
+        attributes = attributes_but(node, _OWN)
+        return last, [*made, node_of(op, names, last.output[:1], name, attributes)]
 
     def _bias_behind(self, scaled: onnx.NodeProto) -> tuple[onnx.NodeProto, str] | None:
         """The Add behind a convolution and the vector that it adds to each channel, if any."""
         readers = self._readers.get(scaled.output[0], [])
-        if len(readers) != 1 or readers[0].op_type != "Add":
+        if len(readers) != 1 or readers[0].op_type != "Add" or not has_all(readers[0], inputs=2):
             return None
-        if any(each.name == scaled.output[0] for each in self._graph.output):
+        if scaled.output[0] in self._ends:
             return None
         other = next((name for name in readers[0].input if name != scaled.output[0]), "")
         shaped = self._producer.get(other)
         if (
             shaped is None
             or shaped.op_type != "Reshape"
+            or len(shaped.input) < 2
             or not set(shaped.input) <= set(self._stored)
         ):
             return None
-        bias, shape = shaped.input[0], self._values(shaped.input[1]).tolist()
+        bias, shape = shaped.input[0], self._values(shaped.input[1]).reshape(-1).tolist()
         # [1, C, 1, 1], however its C is written.
         by_channel = len(shape) > 2 and all(each == 1 for each in (shape[0], *shape[2:]))
         return (readers[0], bias) if by_channel and self._values(bias).ndim == 1 else None
@@ -316,14 +345,16 @@ class _Expanding:
 
     def _only_reader(self, value: str, op: str) -> onnx.NodeProto:
         readers = self._readers.get(value, [])
-        if len(readers) != 1 or readers[0].op_type != op:
+        if len(readers) != 1 or readers[0].op_type != op or value in self._ends:
             raise CannotExpandError(op)
+        if not has_all(readers[0], inputs=1):
+            raise CannotExpandError("a node that gives nothing out")
         return readers[0]
 
     def _source(self, value: str) -> str:
         """What was put onto a grid that depends on it."""
         node = self._producer.get(value)
-        if node is None or node.op_type != "DynamicQuantizeLinear":
+        if node is None or node.op_type != "DynamicQuantizeLinear" or not node.input:
             raise CannotExpandError("a value whose grid is not known")
         return str(node.input[0])
 
@@ -340,6 +371,8 @@ class _Expanding:
 
 def _grid(given: Sequence[str], at: int) -> Grid:
     found = [*given[at : at + 3], "", "", ""]
+    if not found[0] or not found[1]:
+        raise CannotExpandError("a value without a scale")
     return found[0], found[1], found[2]
 
 
@@ -350,16 +383,11 @@ def _with_bias(node: onnx.NodeProto, names: list[str], bias: str) -> Iterator[on
         yield helper.make_node("Add", [product, bias], node.output[:1], name=f"{product}/bias")
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {
-        each.name: helper.get_attribute_value(each)
-        for each in node.attribute
-        if each.name not in _NOT_OF_THE_FLOAT_ONE
-    }
-
-
-def _number(node: onnx.NodeProto, name: str) -> int:
-    return next((each.i for each in node.attribute if each.name == name), 0)
+def _check(node: onnx.NodeProto, outputs: int = 1) -> None:
+    """Refuse a node that has fewer inputs or outputs than its operator."""
+    few = len(node.input) < _LEAST.get(node.op_type, 0)
+    if few or not has_all(node, inputs=1, outputs=outputs):
+        raise CannotExpandError(node.op_type)
 
 
 def _in_use(nodes: Sequence[onnx.NodeProto], ends: set[str]) -> list[onnx.NodeProto]:
@@ -368,16 +396,5 @@ def _in_use(nodes: Sequence[onnx.NodeProto], ends: set[str]) -> list[onnx.NodePr
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             kept.append(node)
-            wanted.update(_all_read(node))
+            wanted.update(all_read(node))
     return kept[::-1]
-
-
-def _all_read(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node and its subgraphs read."""
-    yield from node.input
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.HasField("g") else []
-        for graph in (*graphs, *attribute.graphs):
-            for each in graph.node:
-                yield from _all_read(each)
-            yield from (each.name for each in graph.output)

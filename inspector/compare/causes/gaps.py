@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.causes.paired import is_plain
+from inspector.compare.graphs import clipping
 from inspector.compare.graphs.correspondence import Correspondence, behind
 from inspector.compare.graphs.structure import Layer, Network, Stored
 from inspector.compare.runtime.run import Array
@@ -78,7 +79,7 @@ def replaced(left: Layer, right: Layer, found: Correspondence) -> Candidate:
 
 def clip_difference(left: Layer, right: Layer, found: Correspondence) -> Candidate | None:
     """Two operators that cut values off at other bounds; None where the bounds are the same."""
-    if left.attributes == right.attributes:
+    if left.attributes == right.attributes or _are_bounds_rounded(left, right, found):
         return None
     patches, reason = _exchange(left, right, found)
     one, other = (dict(each.attributes) for each in (left, right))
@@ -99,6 +100,17 @@ def clip_difference(left: Layer, right: Layer, found: Correspondence) -> Candida
         left_node=left.node,
         right_node=right.node,
     )
+
+
+def _are_bounds_rounded(left: Layer, right: Layer, found: Correspondence) -> bool:
+    """Whether one side computes in float64 and the other's bounds are its own, rounded."""
+    known = (
+        found.left.model.graph.values.get(left.value),
+        found.right.model.graph.values.get(right.value),
+    )
+    formats = [each.dtype for each in known if each is not None]
+    one_is_wide = len(formats) == 2 and (formats[0] == "float64") != (formats[1] == "float64")
+    return one_is_wide and clipping.one_in_float32(left.attributes, right.attributes)
 
 
 def _exchange(left: Layer, right: Layer, found: Correspondence) -> tuple[tuple[Patch, ...], str]:

@@ -24,6 +24,12 @@ _FEW = 2048
 _SPREAD = 4
 """Elements a level, on average, from which on few levels are no chance."""
 
+_NEARLY = 0.1
+"""Steps by which 256 of them may miss a whole number, for what float32 made of each."""
+
+_TELLING = 4
+"""Levels from which on lying on a grid is no chance: two always do, as those of a mask."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
@@ -37,29 +43,37 @@ def rounded_to(left: Array, right: Array) -> Rounding | None:
     """How one of two arrays is the other one rounded; None where that is not so."""
     if left.shape != right.shape or left.dtype.kind != "f" or right.dtype.kind != "f":
         return None
-    for fine, coarse, on_right in ((left, right, True), (right, left, False)):
-        if not _may_be_rounded(fine, coarse):
-            continue
-        wide = np.asarray(fine, np.float32)
-        stored = np.asarray(coarse, np.float32)
-        if not np.isfinite(wide).all():
-            return None
-        with np.errstate(over="ignore"):
-            if np.array_equal(wide.astype(np.float16).astype(np.float32), stored):
-                return Rounding("float16", on_right)
-        if np.array_equal(_as_bfloat16(wide), stored):
-            return Rounding("bfloat16", on_right)
-        if _is_quantised(wide, stored):
-            return Rounding("8 bits", on_right)
+    # Weights may be of any size, or none: what comes of those equals nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for fine, coarse, on_right in ((left, right, True), (right, left, False)):
+            if not _may_be_rounded(fine, coarse):
+                continue
+            wide = np.asarray(fine, np.float32)
+            if not np.isfinite(wide).all():
+                return None
+            format = _format_of(wide, np.asarray(coarse, np.float32))
+            if format:
+                return Rounding(format, on_right)
     return None
+
+
+def _format_of(wide: Array, stored: Array) -> str:
+    """The format that `wide` was rounded to where that made `stored`; empty where none did."""
+    finite = np.isfinite(stored)
+    if np.array_equal(wide[finite], stored[finite]):
+        return ""  # a mask's -inf against a large number: no weight was rounded
+    if np.array_equal(wide.astype(np.float16).astype(np.float32), stored):
+        return "float16"
+    if np.array_equal(_as_bfloat16(wide), stored):
+        return "bfloat16"
+    return "8 bits" if _is_quantised(wide, stored) else ""
 
 
 def _may_be_rounded(fine: Array, coarse: Array) -> bool:
     """Whether the first few elements leave room for it: most tensors are told by those."""
     few = np.asarray(coarse.reshape(-1)[:_FEW], np.float32)
-    with np.errstate(over="ignore"):
-        if np.array_equal(few.astype(np.float16).astype(np.float32), few):
-            return True
+    if np.array_equal(few.astype(np.float16).astype(np.float32), few):
+        return True
     if np.array_equal(_as_bfloat16(few), few) or coarse.ndim < 2:
         return True
     # A whole grid, or one for each row or column of what is quantised by channel.
@@ -86,26 +100,42 @@ def _is_quantised(fine: Array, coarse: Array) -> bool:
         rows = coarse.reshape(1, -1) if not axes else np.moveaxis(coarse, axes[0], 0)
         own = fine.reshape(1, -1) if not axes else np.moveaxis(fine, axes[0], 0)
         rows, own = rows.reshape(len(rows), -1), own.reshape(len(own), -1)
-        if rows.shape[1] >= _SPREAD and all(_on_grid(a, b) for a, b in zip(own, rows, strict=True)):
+        pairs = list(zip(own, rows, strict=True))
+        on_grids = rows.shape[1] >= _SPREAD and all(_on_grid(a, b) for a, b in pairs)
+        if on_grids and any(_tells(a, b) for a, b in pairs):
             return True
     return False
 
 
+def _tells(fine: Array, coarse: Array) -> bool:
+    """Whether a grid that `coarse` lies on says that it was rounded: few numbers lie on one."""
+    before, after = np.unique(fine), np.unique(coarse)
+    if len(before) > len(after):
+        return True
+    return len(after) >= _TELLING and not _on_grid(before, before)
+
+
 def _on_grid(fine: Array, coarse: Array) -> bool:
-    levels = np.unique(coarse)
+    levels = np.unique(coarse).astype(np.float64)
+    if not np.isfinite(levels).all():
+        return False
     if len(levels) < 2:
         return bool(np.array_equal(fine, coarse))
-    steps = np.diff(levels.astype(np.float64))
+    steps = np.diff(levels)
     step = float(steps.min())
     # Written without a division, which the smallest steps make infinite.
-    if step <= 0.0 or float(levels[-1]) - float(levels[0]) > _LEVELS * step:
+    span = float(levels[-1]) - float(levels[0])
+    if step <= 0.0 or span > _LEVELS * step:
         return False
+    whole = round(span / step)
+    if abs(span / step - whole) < _NEARLY:
+        step = span / whole  # the least of many is the one that float32 rounded down most
     grid = levels / step
     even = np.abs(grid - np.round(grid)) <= 1e-3
     offset = (levels - levels[0]) / step
     even |= np.abs(offset - np.round(offset)) <= 1e-3
     inside = (fine >= levels[0] - step) & (fine <= levels[-1] + step)
-    near = np.abs(fine - coarse) <= 0.5001 * step
+    near = np.abs(fine.astype(np.float64) - coarse) <= 0.5001 * step
     return bool(even.all() and near[inside].all())
 
 

@@ -12,7 +12,7 @@ from inspector.compare.causes.candidate import Candidate
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.parameters import Relation, StoredPair, as_stored, normal
 from inspector.compare.graphs.structure import Layer, Stored
-from inspector.compare.graphs.view import COMMUTATIVE
+from inspector.compare.graphs.view import commutes
 from inspector.facts.batchnorm import DEFAULT_EPSILON, DEFAULT_MOMENTUM, is_training
 from inspector.facts.comparison import CauseKind
 from inspector.facts.graphs import captured
@@ -148,7 +148,7 @@ def _rearranged(
 def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tuple[Patch, ...]:
     left, right = pair.left, pair.right
     if pair.relation is Relation.SHAPES:
-        return ()
+        return _put_alike(pair, found)
     if left is None:
         if right is None or right.role != "bias":
             return ()
@@ -169,6 +169,29 @@ def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tup
             ),
         )
     return (SetInput(node=b.node, position=2, values=np.ravel(values)),)
+
+
+def _put_alike(pair: StoredPair, found: Correspondence) -> tuple[Patch, ...]:
+    """The left side's tensor along the axes of the right side's result that it lies along."""
+    left, right = pair.left, pair.right
+    if left is None or right is None or left.place is None or right.place is None:
+        return ()
+    rank = left.place.rank
+    if rank != right.place.rank or left.dims is None:
+        return ()
+    usual = tuple(range(rank))
+    layouts = (
+        found.left.layouts.axes.get(left.node, usual),
+        found.right.layouts.axes.get(right.node, usual),
+    )
+    values = found.left.model.weights.load(left.tensor)
+    values = values.reshape((1,) * (rank - len(left.dims)) + left.dims)
+    values = values.transpose([layouts[0].index(axis) for axis in layouts[1]])
+    there = found.right.model.graph.values[right.node].dims or ()
+    if any(own not in (1, dim) for own, dim in zip(values.shape, there, strict=False)):
+        return ()
+    dtype = found.right.model.weights.load(right.tensor).dtype
+    return (SetInput(node=right.node, position=right.position, values=values.astype(dtype)),)
 
 
 def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
@@ -203,6 +226,11 @@ def _attribute_patches(a: Layer, b: Layer, name: str, found: Correspondence) -> 
         return (SetAttribute(node=b.node, name=name, value=tensor),)
     if not written or any(not is_plain(each) for each in raw):
         return ()
+    theirs = [b.node_fact.attributes.get(each) for each in names]
+    if raw == theirs or a.node_fact.op_type != b.node_fact.op_type:
+        # Written alike, it differs by what is around it; written by other operators, it does not
+        # fit.
+        return ()
     if name in ("axis", "axes") and not (_has_plain_axes(a, name) and _has_plain_axes(b, name)):
         return ()
     return tuple(
@@ -228,7 +256,8 @@ def is_plain(value: Attribute) -> bool:
 def _axis_patches(a: Layer, b: Layer, name: str, found: Correspondence) -> tuple[Patch, ...]:
     """The left side's axis as the right side counts it."""
     words = a.attributes.get(name)
-    if name != "axis" or words is None or not isinstance(b.node_fact.attributes.get(name), int):
+    raw = [each.node_fact.attributes.get(name) for each in (a, b)]
+    if name != "axis" or words is None or not all(isinstance(each, int) for each in raw):
         return ()
     axis = literal_eval(words)[0]
     layout = found.right.layouts.axes.get(b.node_fact.input(0))
@@ -251,10 +280,10 @@ def wiring_difference(a: Layer, b: Layer, found: Correspondence) -> Candidate | 
     """Two layers that correspond and read values that do not."""
     lefts = [found.right_of(found.past_left(name)) for name in a.inputs]
     rights = [found.past_right(name) for name in b.inputs]
-    if a.op in COMMUTATIVE:
+    if commutes(a.node_fact):
         lefts, rights = sorted(lefts), sorted(rights)
     if lefts == rights:
-        return None
+        return _placed_otherwise(a, b)
     crossed = sorted(lefts) == sorted(rights)
     patches = _uncrossed(b, lefts, rights) if crossed else ()
     return Candidate(
@@ -269,6 +298,38 @@ def wiring_difference(a: Layer, b: Layer, found: Correspondence) -> Candidate | 
         patches=patches,
         reason="" if patches else "the two graphs are wired differently",
     )
+
+
+def _placed_otherwise(a: Layer, b: Layer) -> Candidate | None:
+    """The same values read as other inputs: a Clip's lower bound against its upper one."""
+    places = a.open_places, b.open_places
+    # Where constants stand elsewhere, each of those is a difference of its own.
+    if places[0] == places[1] or a.constants.keys() != b.constants.keys():
+        return None
+    patches = _moved_inputs(a, b)
+    left, right = (", ".join(str(each) for each in side) for side in places)
+    return Candidate(
+        kind=CauseKind.ORDER,
+        what="which inputs are given",
+        left_where=a.shown,
+        right_where=b.shown,
+        left_node=a.node,
+        right_node=b.node,
+        left=f"values at inputs {left}",
+        right=f"the same values at inputs {right}",
+        patches=patches,
+        reason="" if patches else "the right side has no empty input to put them in",
+    )
+
+
+def _moved_inputs(a: Layer, b: Layer) -> tuple[Patch, ...]:
+    """The right node with its inputs where the left one has them."""
+    places = dict(zip(a.open_places, b.open_places, strict=False))
+    empty = next((at for at, name in enumerate(b.node_fact.inputs) if not name), None)
+    last = max((*a.open_places, *a.constants))
+    order = [places.get(at, at if at in a.constants else empty) for at in range(last + 1)]
+    known = tuple(each for each in order if each is not None)
+    return (Reorder(node=b.node, order=known),) if len(known) == len(order) else ()
 
 
 def _uncrossed(b: Layer, lefts: Sequence[str], rights: Sequence[str]) -> tuple[Patch, ...]:
@@ -287,8 +348,14 @@ def _in_words(pair: StoredPair) -> tuple[str, str]:
         case Relation.REORDERED:
             return left, "the same values in another order on the right"
         case Relation.SHAPES:
-            return left, right
+            return left + _along(pair.left), right + _along(pair.right)
         case Relation.ROUNDED:
             return left, f"the same values rounded, up to {pair.max_abs:.3g} away"
         case _:
             return left, f"values up to {pair.max_abs:.3g} away on the right"
+
+
+def _along(stored: Stored) -> str:
+    if stored.place is None or not stored.place.axes:
+        return ""
+    return f" along {', '.join(f'axis {axis}' for axis in stored.place.axes)}"

@@ -14,6 +14,11 @@ _OF_BATCHNORM = frozenset("epsilon momentum spatial is_test training_mode".split
 """Compared on their own (`inspector.compare.causes.paired`), or, as momentum and spatial, not at
 all."""
 
+_SOFTMAX = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+_SOFTMAX_OF_ONE_AXIS = 13
+"""The opset from which on they run over one axis: before, they took a matrix, of all axes in front
+of theirs and all from it on (onnx's docs/Changelog.md, Softmax-13)."""
+
 _FEW = 4
 """Elements of a tensor that are shown as they are."""
 
@@ -49,11 +54,22 @@ def words_of(
             found[name] = str(_canonical_axes(value, axes, dims))
         else:
             found[name] = _in_words(value, model, outer)
+    if node.is_standard and node.op_type in _SOFTMAX and model.opset < _SOFTMAX_OF_ONE_AXIS:
+        found |= _coerced(node, dims)
     if node.op_type == "Split":
         found["outputs"] = str(len(node.outputs))
     if (function := model.function(node)) is not None:
         found["function"] = digest_of_function(model, function)[:_SHOWN]
     return _without_auto_pad(node, found, weight)
+
+
+def _coerced(node: Node, dims: Sequence[Dim] | None) -> dict[str, str]:
+    """What an old Softmax runs over beside its axis: all behind it, as one."""
+    axis = node.int_attribute("axis", 1)
+    behind = dims[axis:][1:] if dims is not None else (None,)
+    if axis == -1 or all(dim == 1 for dim in behind):
+        return {}
+    return {"over": "the axis and all behind it, as one"}
 
 
 def _is_left_out(node: Node, name: str, weight: Tensor | None) -> bool:

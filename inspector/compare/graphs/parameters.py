@@ -57,14 +57,16 @@ def compare_stored(
     inspector.errors.UnreadableError
         A tensor cannot be loaded.
     """
-    lefts = {each.role: each for each in left.stored}
-    rights = {each.role: each for each in right.stored}
+    lefts = {_common_role(left, each): each for each in left.stored}
+    rights = {_common_role(right, each): each for each in right.stored}
     found = []
     for role in dict.fromkeys([*lefts, *rights]):
         a, b = lefts.get(role), rights.get(role)
         values = None
         if a is None or b is None:
             relation, apart = (Relation.LEFT_ONLY if b is None else Relation.RIGHT_ONLY), np.inf
+        elif not _lie_alike(a, b):
+            relation, apart = Relation.SHAPES, np.inf
         elif (
             _stored_alike(a, b)
             and sample(left_weights, a.tensor) == sample(right_weights, b.tensor)
@@ -73,11 +75,42 @@ def compare_stored(
             relation, apart = Relation.BITWISE, 0.0
         else:
             values = normal(a, left_weights), normal(b, right_weights)
-            relation, apart = relate(*values)
+            strict = values[0].ndim == values[1].ndim and not (a.spreads and b.spreads)
+            if strict and values[0].shape != values[1].shape:
+                # A kernel of 3 by 1 is none of 1 by 3.
+                relation, apart = Relation.SHAPES, np.inf
+            else:
+                relation, apart = relate(*values)
         found.append(
             StoredPair(role=role, left=a, right=b, relation=relation, max_abs=apart, values=values)
         )
     return tuple(found)
+
+
+def _common_role(layer: Layer, stored: Stored) -> str:
+    """What a Gemm adds is held against a bias, though it be one number for each row."""
+    adds = layer.op in ("Dense", "Gemm") and stored.role == "operand"
+    return "bias" if adds else stored.role
+
+
+def _lie_alike(a: Stored, b: Stored) -> bool:
+    """Whether two tensors are put to the same axes, as far as their dims decide that."""
+    if a.role != b.role:
+        return False
+    if a.place is not None and b.place is not None:
+        return a.place.is_of(b.place)
+    if a.tensor.elements == b.tensor.elements == 1:
+        return True
+    if not a.spreads or not b.spreads:
+        return True
+    if a.dims is None or b.dims is None:
+        return False
+    return _without_leading_ones(a.dims) == _without_leading_ones(b.dims)
+
+
+def _without_leading_ones(dims: tuple[int, ...]) -> tuple[int, ...]:
+    first = next((at for at, dim in enumerate(dims) if dim != 1), len(dims))
+    return dims[first:]
 
 
 def _stored_alike(a: Stored, b: Stored) -> bool:
@@ -114,7 +147,7 @@ def as_stored(values: Array, like: Stored) -> Array:
 def relate(left: Array, right: Array) -> tuple[Relation, float]:
     """How two arrays in common form relate, and the largest distance between their elements."""
     if left.shape != right.shape:
-        # [C], [1, C, 1, 1] and [1, 1, 1, C] hold one vector.
+        # [C], [1, C, 1, 1] and [1, 1, 1, C] hold one vector; where it is put is compared before.
         left, right = np.squeeze(left), np.squeeze(right)
         if left.shape != right.shape:
             return Relation.SHAPES, float("inf")

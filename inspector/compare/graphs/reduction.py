@@ -33,8 +33,12 @@ def attributes(
     axes: Axes | None,
     dims: Sequence[Dim] | None,
     given: Sequence[int] | None,
+    readers: Sequence[tuple[Axes | None, Sequence[Dim] | None]],
 ) -> dict[str, str]:
     """What the reduction computes: its axes, channels first, and nothing of how they are written.
+
+    Whether the reduced axes are kept is told by what other layers read: behind a Flatten, or a
+    Squeeze, a mean that kept them is the one that did not.
 
     Parameters
     ----------
@@ -44,6 +48,8 @@ def attributes(
         Layout and lengths of what it reads, where they are known.
     given
         Axes that are stored as its second input; None where there are none.
+    readers
+        Layout and lengths in which other layers read its result.
     """
     reduced = given if given is not None else node.ints_attribute("axes")
     if node.op_type in _POOLS:
@@ -59,4 +65,27 @@ def attributes(
     if axes is not None and all(0 <= each < len(axes) for each in places):
         places = [axes[each] for each in places]
     rest = {name: text for name, text in words.items() if name not in _SPELLING}
-    return {**rest, "axes": str(sorted(places))}
+    return {**rest, "axes": str(sorted(places)), **_as_read(node, places, readers)}
+
+
+def _as_read(
+    node: Node,
+    reduced: Sequence[int],
+    readers: Sequence[tuple[Axes | None, Sequence[Dim] | None]],
+) -> dict[str, str]:
+    """Rank and axes of length 1 in which the result is read; as it is written if that is unknown.
+
+    No other lengths: one model may leave open what the other fixes.
+    """
+    if any(dims is None for _, dims in readers):
+        kept = node.op_type in _POOLS or node.int_attribute("keepdims", 1) != 0
+        return {"keepdims": str(int(kept))}
+    forms = set()
+    for axes, dims in readers:
+        known = dims or ()
+        places = axes if axes is not None and len(axes) == len(known) else range(len(known))
+        ones = sorted(at for at, dim in zip(places, known, strict=True) if dim == 1)
+        # A batch of one is no axis that was kept.
+        forms.add((len(known), tuple(at for at in ones if at != 0 or 0 in reduced)))
+    words = [f"rank {rank}, 1 at {list(ones)}" for rank, ones in sorted(forms)]
+    return {"keepdims": "read as " + " and ".join(words)} if words else {}

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from inspector.compare.graphs.broadcast import spreads
 from inspector.compare.graphs.reduction import is_reduction, operator
 from inspector.compare.graphs.view import View, commutes, first_output
+from inspector.facts.graphs import captured
 from inspector.facts.model import Node, Tensor
+
+_EACH_ELEMENT = frozenset(
+    "Relu Clip LeakyRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Swish Mish Softplus Softsign "
+    "Tanh Erf Gelu Exp Log Sqrt Reciprocal Abs Neg Ceil Floor Round Sign ThresholdedRelu Cast "
+    "BatchNormalization".split()
+)
 
 
 def in_sequence(view: View, *, inputs: Sequence[str], outputs: Sequence[str]) -> list[Node]:
@@ -17,6 +26,52 @@ def in_sequence(view: View, *, inputs: Sequence[str], outputs: Sequence[str]) ->
     decides.
     """
     return _Sequence(view, inputs, outputs).nodes()
+
+
+def names_read(view: View, nodes: Sequence[Node]) -> dict[str, set[str]]:
+    """Under which names each layer's value is read, by the layers that mind its shape.
+
+    Parameters
+    ----------
+    nodes
+        Those of the layers, each behind what it reads.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for node in reversed(nodes):
+        for name in (*node.inputs, *captured(node)):
+            if not name or view.stored(name) is not None:
+                continue
+            source = view.source(name)
+            if _hands_on_shape(view, node, name):
+                bias = view.bias_of.get(id(node))
+                found[source] |= found[bias.outputs[0] if bias else first_output(node)]
+            else:
+                found[source].add(name)
+    return found
+
+
+def _hands_on_shape(view: View, node: Node, name: str) -> bool:
+    """Whether a layer does the same whatever axes of length 1 `name` has, and keeps them."""
+    if not node.is_standard or len(view.dynamic_inputs(node)) != 1:
+        return False
+    if spreads(node, 0):
+        # Where its constant lies is compared with the constant.
+        return node.op_type != "Concat" and _keeps_lengths(view, node)
+    # Of a dense layer the last axis alone counts, which its kernel's dims tell.
+    return name == node.input(0) and (node.op_type in _EACH_ELEMENT or view.is_dense(node))
+
+
+def _keeps_lengths(view: View, node: Node) -> bool:
+    """Whether no constant makes the one value that a node reads any longer."""
+    (read,) = (name for name in node.inputs if name and view.stored(name) is None)
+    before, after = (view.graph.values.get(name) for name in (read, first_output(node)))
+    if before is None or after is None or before.dims is None or after.dims is None:
+        return False
+    lengths = [
+        [dim if isinstance(dim, int) else None for dim in each.dims or ()]
+        for each in (before, after)
+    ]
+    return lengths[0] == lengths[1]
 
 
 class _Sequence:

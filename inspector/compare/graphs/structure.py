@@ -8,19 +8,26 @@ operators that only move values left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from inspector.compare.graphs import clipping, reduction
 from inspector.compare.graphs.attributes import words_of
+from inspector.compare.graphs.broadcast import Place, place_of, spreads
 from inspector.compare.graphs.digest import digest_of_tensor
-from inspector.compare.graphs.sequence import in_sequence
-from inspector.compare.graphs.view import COMMUTATIVE, CONVOLUTIONS, View, first_output
-from inspector.compare.pairing.layout import Flat, Layouts
+from inspector.compare.graphs.sequence import in_sequence, names_read
+from inspector.compare.graphs.view import (
+    COMMUTATIVE,
+    CONVOLUTIONS,
+    View,
+    commutes,
+    first_output,
+)
+from inspector.compare.pairing.layout import Axes, Flat, Layouts
 from inspector.compare.pairing.pair import Pair
 from inspector.compare.runtime.run import Array
 from inspector.facts.graphs import captured
-from inspector.facts.model import Model, Node, Tensor
+from inspector.facts.model import Dim, Model, Node, Tensor
 
 _INLINE = 64
 """Elements up to which an integer constant (axes, pads, a shape) is shown as an attribute."""
@@ -35,7 +42,8 @@ class Stored:
     `transposed` says that a dense kernel is read [out, in],
     `turned` that it is stored the other way round than it is read; `flat` gives the order of the
     input features of a dense kernel, or of a vector with one element a feature, where a Flatten
-    in front tells it.
+    in front tells it. `spreads` says that the node puts it to axes by its dims, `place` to which
+    ones, where that is known.
     """
 
     role: str
@@ -47,6 +55,8 @@ class Stored:
     transposed: bool = False
     turned: bool = False
     flat: Flat | None = None
+    spreads: bool = False
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +83,16 @@ class Layer:
     def written(self) -> str:
         """The operator as the file has it; `op` is what it comes down to."""
         return self.op if self.op == "Dense" else self.node_fact.op_type
+
+    @property
+    def open_places(self) -> tuple[int, ...]:
+        """At which inputs its node reads what is not stored, in the order of `inputs`.
+
+        Where an operator does not mind the order, a constant among them moves nothing.
+        """
+        given = enumerate(self.node_fact.inputs)
+        found = tuple(at for at, name in given if name and at not in self.constants)
+        return tuple(range(len(found))) if commutes(self.node_fact) else found
 
     @property
     def shown(self) -> str:
@@ -128,16 +148,20 @@ def build(
         Names as they are paired with the other model's.
     """
     view = View(model)
-    builder = _Builder(view, layouts)
-    layers = tuple(builder.layer(n) for n in in_sequence(view, inputs=inputs, outputs=outputs))
+    nodes = in_sequence(view, inputs=inputs, outputs=outputs)
+    builder = _Builder(view, layouts, names_read(view, nodes))
+    layers = tuple(builder.layer(node) for node in nodes)
     sources = {name: view.source(name) for n in model.graph.nodes for name in n.outputs if name}
     return Network(model=model, layers=layers, layouts=layouts, sources=sources)
 
 
 class _Builder:
-    def __init__(self, view: View, layouts: Layouts) -> None:
+    def __init__(
+        self, view: View, layouts: Layouts, names_read: Mapping[str, Collection[str]]
+    ) -> None:
         self._view = view
         self._layouts = layouts
+        self._names_read = names_read
 
     def layer(self, node: Node) -> Layer:
         bias = self._view.bias_of.get(id(node))
@@ -145,7 +169,7 @@ class _Builder:
         op = "Dense" if dense else node.op_type
         stored, inline = self._stored_inputs(node, dense=dense, bias=bias)
         attributes = {**self._attributes(node, dense=dense), **inline}
-        if (clipped := clipping.bounds(node, self._values)) is not None:
+        if (clipped := self._bounds(node)) is not None:
             op, attributes, stored = clipping.OPERATOR, clipped, ()
         if reduction.is_reduction(node):
             op = reduction.operator(node)
@@ -172,6 +196,14 @@ class _Builder:
                 found[position] = tensor
         return found
 
+    def _dims(self, value: str) -> Sequence[Dim] | None:
+        known = self._view.graph.values.get(value)
+        return None if known is None else known.dims
+
+    def _bounds(self, node: Node) -> dict[str, str] | None:
+        known = self._view.graph.values.get(first_output(node))
+        return clipping.bounds(node, self._values, known.dtype if known is not None else None)
+
     def _values(self, name: str) -> Array | None:
         tensor = self._view.stored(name)
         return None if tensor is None else self._view.model.weights.load(tensor)
@@ -189,19 +221,22 @@ class _Builder:
             if tensor is None:
                 continue
             if not tensor.is_float and tensor.elements <= _INLINE:
-                inline[f"input {position}"] = str(self._view.model.weights.load(tensor).tolist())
+                inline[f"input {position}"] = self._inline(node, position, tensor)
                 continue
+            dims = self._read_dims(name, tensor)
             by_feature = of_kernel or (not dense and len(tensor.dims) == 1)
             found.append(
                 Stored(
-                    role=_role(node, position),
+                    role=_role(node, position, dims),
                     tensor=tensor,
                     node=first_output(node),
                     position=position,
-                    dims=self._read_dims(name, tensor),
+                    dims=dims,
                     transposed=of_kernel and node.int_attribute("transB", 0) != 0,
                     turned=kernel is not None and of_kernel and kernel[1],
                     flat=flat if by_feature else None,
+                    spreads=spreads(node, position),
+                    place=self._place(node, dims) if spreads(node, position) else None,
                 )
             )
         if bias is not None:
@@ -220,6 +255,21 @@ class _Builder:
             )
         return tuple(found), inline
 
+    def _inline(self, node: Node, position: int, tensor: Tensor) -> str:
+        """The values of a short tensor, and their axes where a layout moves them."""
+        words = str(self._view.model.weights.load(tensor).tolist())
+        axes = self._layouts.axes.get(first_output(node))
+        if axes is None or axes == tuple(range(len(axes))) or not spreads(node, position):
+            return words
+        place = self._place(node, self._read_dims(node.input(position), tensor))
+        return words if place is None or not place.axes else f"{words} along {place.axes}"
+
+    def _place(self, node: Node, dims: Sequence[int] | None) -> Place | None:
+        """To which axes of its result a node puts a stored tensor that it reads in `dims`."""
+        result = first_output(node)
+        axes, known = self._layouts.axes.get(result), self._dims(result)
+        return place_of(node, dims, axes=axes, result=known, opset=self._view.model.opset)
+
     def _read_dims(self, name: str, tensor: Tensor) -> tuple[int, ...] | None:
         """The dims in which a stored tensor is read under `name`."""
         if name in self._view.graph.initializers or self._view.producer[name].op_type == "Constant":
@@ -233,28 +283,36 @@ class _Builder:
         """The attributes that say what the operator computes, in words that can be compared."""
         if dense:
             return {}
-        known = self._view.graph.values.get(node.input(0))
         return words_of(
             node,
             self._view.model,
             axes=self._layouts.axes.get(node.input(0)),
-            dims=known.dims if known is not None else None,
+            dims=self._dims(node.input(0)),
             weight=self._view.stored(node.input(1)) if node.op_type in CONVOLUTIONS else None,
             outer=self._outer(node),
         )
 
     def _reduced(self, node: Node, attributes: Mapping[str, str]) -> dict[str, str]:
         """A reduction's attributes, free of how they are written."""
-        known = self._view.graph.values.get(node.input(0))
         stored = self._view.stored(node.input(1))
         given = None if stored is None else self._view.model.weights.load(stored).reshape(-1)
         return reduction.attributes(
             node,
             attributes,
             axes=self._layouts.axes.get(node.input(0)),
-            dims=known.dims if known is not None else None,
+            dims=self._dims(node.input(0)),
             given=None if given is None else [int(each) for each in given],
+            readers=[
+                (self._axes_read(name, node), self._dims(name))
+                for name in self._names_read.get(first_output(node), ())
+            ],
         )
+
+    def _axes_read(self, value: str, node: Node) -> Axes | None:
+        """The layout in which a reduction's result is read; its own is that of what it reads."""
+        known = self._layouts.axes.get(value)
+        own = value == first_output(node)
+        return self._layouts.axes.get(node.input(0)) if known is None and own else known
 
     def _outer(self, node: Node) -> dict[str, str]:
         """Digests of what a node's subgraphs read: values by place, stored tensors by content."""
@@ -266,10 +324,12 @@ class _Builder:
         return found
 
 
-def _role(node: Node, position: int) -> str:
+def _role(node: Node, position: int, dims: Sequence[int] | None) -> str:
     if node.op_type in COMMUTATIVE and node.is_standard and len(node.inputs) == 2:
         # Which side of a sum the constant stands on is the exporter's choice.
         return "operand"
+    if node.op_type == "Gemm" and position == 2 and any(dim != 1 for dim in (dims or (0,))[:-1]):
+        return "operand"  # not one number for each output
     names = {
         "BatchNormalization": ("", "scale", "B", "mean", "var"),
         "Conv": ("", "kernel", "bias"),

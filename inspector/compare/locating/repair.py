@@ -18,7 +18,7 @@ from inspector.compare.locating.places import Place
 from inspector.compare.locating.sweep import Graft, Held, Sweep
 from inspector.compare.runtime.host import HostGoneError
 from inspector.errors import UndecidedError
-from inspector.facts.comparison import Cause, CauseKind, Proof
+from inspector.facts.comparison import ONE_VALUE, Cause, CauseKind, Proof
 from inspector.facts.patch import Patch
 
 MOST_FAULTS = 24
@@ -187,7 +187,7 @@ def _located(fault: Fault) -> Cause:
         what=words or "values",
         left_where=place.left_where,
         right_where=place.right_where,
-        left="one value" if not fault.near else fault.near[0].left,
+        left=ONE_VALUE if not fault.near else fault.near[0].left,
         right=f"up to {fault.held.max_abs:.3g} away" if not fault.near else fault.near[0].right,
         proof=Proof.LOCATED,
         effect=fault.held.max_abs,

@@ -76,7 +76,8 @@ def neighbours(values: Array, rng: np.random.Generator, unit: float = 0.0) -> Ar
         steps = np.ldexp(np.where(rng.random(values.shape) < 0.5, -unit, unit), exponents - 1)
         return np.asarray(values + np.where(values == 0.0, 0.0, steps), values.dtype)
     towards = np.where(rng.random(values.shape) < 0.5, -np.inf, np.inf).astype(values.dtype)
-    return np.asarray(np.nextafter(values, towards))
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest is infinity
+        return np.asarray(np.nextafter(values, towards))
 
 
 def measure(

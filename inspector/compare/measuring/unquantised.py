@@ -148,7 +148,8 @@ def rounded_anew(
         found = {}
         for name in names:
             values = model.weights.load(stored[name])
-            moved = values + rng.uniform(-0.5, 0.5, values.shape) * steps[name]
+            with np.errstate(invalid="ignore", over="ignore"):
+                moved = values + rng.uniform(-0.5, 0.5, values.shape) * steps[name]
             found[name] = np.asarray(moved, values.dtype)
         yield found
 

@@ -1,0 +1,90 @@
+"""Masks of attention: few numbers, as large as there are, and none of them rounded weights."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import permutations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from inspector.compare.causes.grouped import Rounding, rounded_to
+from inspector.facts.comparison import CauseKind, Verdict
+from tests.compare.conftest import Compare
+
+RNG = np.random.default_rng(5)
+ABOVE = np.triu(np.ones((8, 8)), 1) > 0
+MASKS = {
+    "infinite": np.where(ABOVE, -np.inf, 0).astype(np.float32),
+    "largest": np.where(ABOVE, np.finfo(np.float32).min, 0).astype(np.float32),
+    "large": np.where(ABOVE, -1e9, 0).astype(np.float32),
+    "small": np.where(ABOVE, -1e4, 0).astype(np.float32),
+    "other": np.where(np.triu(ABOVE, 2), np.finfo(np.float32).min, 0).astype(np.float32),
+    "NaN": np.where(ABOVE, np.nan, 0).astype(np.float32),
+}
+KERNEL = RNG.standard_normal((8, 8)).astype(np.float32)
+
+
+def attention(mask: str, by: float = 0.0) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 8, 8] x) => (float[N, 8, 8] y) {
+            q = MatMul(x, w)
+            k = Transpose<perm = [0, 2, 1]>(q)
+            s = MatMul(q, k)
+            t = Add(s, m)
+            p = Softmax<axis = -1>(t)
+            y = MatMul(p, q)
+        }"""
+    )
+    kernel = KERNEL.copy()
+    kernel[0, 0] += by
+    model.graph.initializer.append(numpy_helper.from_array(kernel, "w"))
+    model.graph.initializer.append(numpy_helper.from_array(MASKS[mask], "m"))
+    return model
+
+
+@pytest.mark.parametrize(("one", "other"), list(permutations(MASKS, 2)))
+def test_a_mask_is_not_rounded_to_another_one(one: str, other: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rounded_to(MASKS[one], MASKS[other]) is None
+
+
+@pytest.mark.parametrize("mask", ["infinite", "large"])
+def test_a_fault_beside_a_mask_is_the_one_cause(mask: str, compare: Compare) -> None:
+    found = compare(attention("largest"), attention(mask, by=0.5))
+    assert found.verdict is Verdict.DIFFERENT
+    (cause,) = found.causes
+    assert (cause.kind, cause.what) == (CauseKind.PARAMETER, "kernel")
+    assert not any("rounded" in each.what for each in (*found.causes, *found.harmless))
+
+
+def on_grid(values: np.ndarray, steps: np.ndarray | float) -> np.ndarray:
+    return (np.round(values / steps) * steps).astype(np.float32)
+
+
+@pytest.mark.parametrize("by_channel", [False, True])
+@pytest.mark.parametrize("dims", [(64, 64), (32, 16, 3, 3)])
+def test_weights_on_a_grid_are(dims: tuple[int, ...], by_channel: bool) -> None:
+    weights = RNG.standard_normal(dims).astype(np.float32)
+    axes = tuple(range(1, len(dims))) if by_channel else None
+    steps = np.abs(weights).max(axis=axes, keepdims=True) / np.float32(127)
+    rounded = on_grid(weights, steps)
+    assert rounded_to(weights, rounded) == Rounding("8 bits", on_right=True)
+    assert rounded_to(rounded, weights) == Rounding("8 bits", on_right=False)
+
+
+def test_so_are_those_of_fewer_numbers_on_a_finer_grid() -> None:
+    fine = on_grid(RNG.standard_normal((8, 16)), 1 / 64)
+    assert rounded_to(fine, on_grid(fine, 1 / 4 + 1e-4)) == Rounding("8 bits", on_right=True)
+
+
+def test_what_float16_cannot_hold_is_rounded_where_the_rest_is() -> None:
+    weights = RNG.standard_normal((8, 8)).astype(np.float32)
+    weights[0, 0] = 1e6
+    with np.errstate(over="ignore"):
+        half = weights.astype(np.float16).astype(np.float32)
+    assert rounded_to(weights, half) == Rounding("float16", on_right=True)
