@@ -357,3 +357,25 @@ class TestOldSoftmax:
         text = f"b = Softmax <axis: int = {axis}> (x)"
         old, new = (shown(text, shape, opset=opset) for opset in (12, 13))
         assert_one(compare, old, new)
+
+
+def old(axes: str, epsilon: float = 1e-5) -> str:
+    """IR 3, where onnx infers nothing of what an Unsqueeze makes of a tensor that is no input."""
+    return f"""<ir_version: 3, opset_import: ["" : 7]>
+    g (float[2, 3, 3, 3] x) => (float[2, 3, 3, 3] y)
+    <float[3] s = {{1, 2, 3}}, float[3] b = {{0, 1, 0}}, float[3] m = {{0, 0, 1}},
+     float[3] v = {{1, 2, 1}}, float[3] w = {{2, 3, 4}}>
+    {{
+        n = BatchNormalization <epsilon: float = {epsilon}> (x, s, b, m, v)
+        u = Unsqueeze <axes: ints = {axes}> (w)
+        y = Mul (n, u)
+    }}"""
+
+
+def test_where_a_constant_lies_before_ir_4(compare: Compare) -> None:
+    assert compare(old("[1, 2]"), old("[1, 2]")).verdict is Verdict.IDENTICAL
+    found = compare(old("[1, 2]"), old("[1, 2]", 0.01))
+    assert [each.what for each in (*found.causes, *found.harmless)] == ["epsilon"]
+    moved = compare(old("[1, 2]"), old("[0, 1]"))
+    assert moved.verdict is Verdict.DIFFERENT
+    assert [each.what for each in moved.causes] == ["operand"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from inspector.compare.pairing.layout import Axes
-from inspector.facts.model import Dim, Node
+from inspector.facts.model import Dim, Node, Tensor
 
 # Concat does not broadcast, but its tensors have their axes by their dims in the same way.
 _BY_DIMS = frozenset(
@@ -82,6 +82,22 @@ def place_of(
         rank=rank,
         length=_length(axes, result),
     )
+
+
+def lengthened(node: Node, tensor: Tensor) -> tuple[int, ...] | None:
+    """The dims of a stored tensor behind an Unsqueeze; None behind anything else.
+
+    Inference does not say before IR 4, where it looks for a tensor among the inputs.
+    """
+    axes = node.ints_attribute("axes")
+    if node.op_type != "Unsqueeze" or not node.is_standard or axes is None:
+        return None
+    rank = len(tensor.dims) + len(axes)
+    ones = {at + rank if at < 0 else at for at in axes}
+    if len(ones) != len(axes) or not ones <= set(range(rank)):
+        return None
+    rest = iter(tensor.dims)
+    return tuple(1 if at in ones else next(rest) for at in range(rank))
 
 
 def _length(axes: Axes, dims: Sequence[Dim]) -> int:

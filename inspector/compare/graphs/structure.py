@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from inspector.compare.graphs import clipping, reduction
 from inspector.compare.graphs.attributes import words_of
-from inspector.compare.graphs.broadcast import Place, place_of, spreads
+from inspector.compare.graphs.broadcast import Place, lengthened, place_of, spreads
 from inspector.compare.graphs.digest import digest_of_tensor
 from inspector.compare.graphs.sequence import in_sequence, names_read
 from inspector.compare.graphs.view import (
@@ -274,10 +274,11 @@ class _Builder:
         """The dims in which a stored tensor is read under `name`."""
         if name in self._view.graph.initializers or self._view.producer[name].op_type == "Constant":
             return tensor.dims
-        known = self._view.graph.values.get(name)
-        dims = known.dims if known is not None else None
-        found = tuple(dim for dim in dims or () if isinstance(dim, int))
-        return found if dims is not None and len(found) == len(dims) else None
+        dims = self._dims(name)
+        if dims is None:
+            return lengthened(self._view.producer[name], tensor)
+        found = tuple(dim for dim in dims if isinstance(dim, int))
+        return found if len(found) == len(dims) else None
 
     def _attributes(self, node: Node, *, dense: bool) -> dict[str, str]:
         """The attributes that say what the operator computes, in words that can be compared."""
