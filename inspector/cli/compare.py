@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import Annotated
@@ -105,6 +106,8 @@ def compare(
     from inspector.report import render
 
     collect_cycles()
+    # NumPy's own threads have nothing to do here, and take the models' time to start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with limited_memory(), progress() as stage:
         fact = compare_files(
             left,

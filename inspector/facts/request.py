@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
+
+from inspector.errors import UsageError
 
 TIMEOUT = 900.0
 """Seconds that all the runs of a comparison may take together, unless asked otherwise."""
@@ -96,3 +99,30 @@ class Request:
             raise TypeError(f"compare takes no option {unknown[0]!r}")
         given: dict[str, Any] = dict(options)
         return cls(**given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """What the user allows: ``|left − right| ≤ atol + rtol · max(|left|, |right|)``."""
+
+    atol: float
+    rtol: float
+
+
+def asked_tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
+    """What the user asks for; one alone sets the other to 0, neither leaves it to the floor.
+
+    Raises
+    ------
+    inspector.errors.UsageError
+        One is negative, NaN or infinite: nothing would ever differ.
+    """
+    if atol is None and rtol is None:
+        return None
+    found = Tolerance(atol=atol or 0.0, rtol=rtol or 0.0)
+    # Written so that NaN fails.
+    if not (0.0 <= found.atol < math.inf and 0.0 <= found.rtol < math.inf):
+        raise UsageError(
+            "a tolerance is a number of 0 or more, and not infinite", hint="see --atol and --rtol"
+        )
+    return found

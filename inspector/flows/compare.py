@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from inspector.errors import RunError, UndecidedError
 from inspector.flows.opened import Path
-from inspector.flows.sides import Side, open_side
+from inspector.flows.sides import Side, opened_whole, side_of
 
 if TYPE_CHECKING:
     from inspector.compare.causes.differences import Differences
@@ -61,9 +61,10 @@ def compare_files(
         verdict `undecided`.
     """
     from inspector.compare.runtime.started import Started
-    from inspector.facts.request import Request
+    from inspector.facts.request import Request, asked_tolerance
 
     request = Request.of(options)
+    asked_tolerance(request.atol, request.rtol)
     if request.patch_out is not None:
         from inspector.write.fixed import check_apart
         from inspector.write.save import check_destination
@@ -73,13 +74,16 @@ def compare_files(
         check_apart(request.patch_out, (left, right, *given))
     # The process that runs models starts while this one imports what it needs, and reads them.
     with Started(request.max_memory) as started:
-        from inspector.compare.measuring.judged import asked_tolerance
         from inspector.compare.runtime.host import Host
+        from inspector.compare.runtime.loaded import load_ahead
+        from inspector.write.runnable import own_file
 
-        asked_tolerance(request.atol, request.rtol)
         progress("reading both models")
         with Host(timeout=request.timeout, providers=request.providers, started=started) as host:
-            sides = open_side(left, external_dirs), open_side(right, external_dirs)
+            models = opened_whole(left, external_dirs), opened_whole(right, external_dirs)
+            # What the rest takes to import and to prepare, loading takes, too.
+            load_ahead(models, (own_file(models[0]), own_file(models[1])), host)
+            sides = side_of(models[0]), side_of(models[1])
             if request.patch_out is None:
                 return _compare(sides, request, host, progress)
             check_apart(request.patch_out, [name for e in sides for name in e.model.data_files])
@@ -161,13 +165,13 @@ class _Judging:
 
         from inspector.compare.causes.precisions import precision_causes
         from inspector.compare.graphs.digest import same_function
-        from inspector.compare.measuring.judged import asked_tolerance
         from inspector.compare.measuring.outputs import GraphsSay, run_both
         from inspector.compare.pairing.layout import find_layouts
         from inspector.compare.pairing.pair import left_out, pair_inputs, pair_outputs
         from inspector.compare.result import decided
         from inspector.compare.runtime.loaded import load_both
         from inspector.compare.verdict import capped, judge
+        from inspector.facts.request import asked_tolerance
 
         sides, request = self._sides, self._request
         models = sides[0].model, sides[1].model

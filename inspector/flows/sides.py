@@ -40,7 +40,7 @@ class Side:
         inspector.errors.UndecidedError
             A copy that is needed would be too large.
         """
-        from inspector.write.patch import runnable
+        from inspector.write.runnable import runnable
 
         if self.form is None:
             return runnable(self.model)
@@ -74,22 +74,34 @@ class Side:
         return None if form is None else _side(_written_out(form.model), form)
 
 
-def open_side(path: Path, external_dirs: Sequence[Path]) -> Side:
-    """Open a model, with everything written out that comparing needs, and all its data in place.
+def opened_whole(path: Path, external_dirs: Sequence[Path]) -> Model:
+    """An open model with all its data in place.
 
     Raises
     ------
     inspector.errors.UnreadableError
         It is no readable ONNX model, or data files are missing.
     """
-    from inspector.compare.pairing.pair import fed_inputs
     from inspector.read.external import data_files_missing
-    from inspector.recognise.scopes import check_scopes
-    from inspector.write.inline import inlined
 
     model = opened(path, external_dirs)
     if model.missing_data:
         raise data_files_missing(model.missing_data, model.path)
+    return model
+
+
+def side_of(model: Model) -> Side:
+    """An open model, with everything written out that comparing needs.
+
+    Raises
+    ------
+    inspector.errors.UnreadableError
+        Its functions or scopes have no end.
+    """
+    from inspector.compare.pairing.pair import fed_inputs
+    from inspector.recognise.scopes import check_scopes
+    from inspector.write.inline import inlined
+
     check_scopes(model)
     found = _side(_written_out(inlined(model)))
     if any(each.dtype == "bfloat16" for each in fed_inputs(found.model)):

@@ -22,6 +22,18 @@ Fact: TypeAlias = (
 FORMATS = ("text", "json", "csv", "markdown", "sarif", "junit", "github")
 """Of these, csv is for tables alone, markdown for them and checks, the last three for checks."""
 
+_TEXTS = {
+    "Inspection": ("text_inspection", "write_inspection"),
+    "Table": ("tables", "write_table"),
+    "Reconciliation": ("text_reconciliation", "write_reconciliation"),
+    "Explanation": ("text_reconciliation", "write_explanation"),
+    "Comparison": ("text_comparison", "write_comparison"),
+    "Check": ("text_check", "write_check"),
+    "Export": ("text_export", "write_export"),
+    "Restored": ("text_pipelines", "write_restored"),
+    "ExportComparison": ("text_pipelines", "write_export_comparison"),
+}
+
 _CHECKS = {
     "sarif": ("inspector.report.sarif", "to_sarif"),
     "junit": ("inspector.report.junit", "to_junit"),
@@ -67,58 +79,10 @@ def render(fact: Fact, format: str, *, width: int = 80, color: bool = False) -> 
 
 
 def _to_text(fact: Fact, width: int, color: bool) -> str:
-    from inspector.facts.inspection import Inspection
     from inspector.report.page import Page
 
     page = Page(width=width, color=color)
-    if isinstance(fact, Inspection):
-        from inspector.report.text_inspection import write_inspection
-
-        write_inspection(fact, page)
-        return page.text()
-    from inspector.facts.table import Table
-
-    if isinstance(fact, Table):
-        from inspector.report.tables import write_table
-
-        write_table(fact, page)
-        return page.text()
-    from inspector.facts.reconciliation import Explanation, Reconciliation
-
-    if isinstance(fact, Reconciliation | Explanation):
-        from inspector.report import text_reconciliation as text
-
-        if isinstance(fact, Reconciliation):
-            text.write_reconciliation(fact, page)
-        else:
-            text.write_explanation(fact, page)
-        return page.text()
-    from inspector.facts.comparison import Comparison
-
-    if isinstance(fact, Comparison):
-        from inspector.report.text_comparison import write_comparison
-
-        write_comparison(fact, page)
-        return page.text()
-    from inspector.facts.finding import Check
-
-    if isinstance(fact, Check):
-        from inspector.report.text_check import write_check
-
-        write_check(fact, page)
-        return page.text()
-    from inspector.facts.export import Export
-
-    if isinstance(fact, Export):
-        from inspector.report.text_export import write_export
-
-        write_export(fact, page)
-        return page.text()
-    from inspector.facts.restored import Restored
-    from inspector.report.text_pipelines import write_export_comparison, write_restored
-
-    if isinstance(fact, Restored):
-        write_restored(fact, page)
-    else:
-        write_export_comparison(fact, page)
+    # By its name: other facts than the one at hand are not imported to ask whether it is one.
+    module, name = _TEXTS[type(fact).__name__]
+    getattr(import_module(f"inspector.report.{module}"), name)(fact, page)
     return page.text()

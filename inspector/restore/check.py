@@ -26,7 +26,7 @@ from inspector.read.shapes import with_inferred_shapes
 from inspector.recognise import find_batchnorms
 from inspector.recognise.scopes import check_scopes
 from inspector.restore.kept import Original
-from inspector.write.patch import runnable
+from inspector.write.runnable import runnable
 
 SEED = 0
 """Of the inputs that both models are run on."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from inspector.errors import UndecidedError, UnreadableError
+from inspector.errors import UndecidedError
 from inspector.facts.model import Attribute, Model
 from inspector.facts.patch import (
     Bypass,
@@ -26,36 +25,12 @@ from inspector.facts.patch import (
     SetOperator,
     SetOutputCount,
 )
-from inspector.read.copies import is_one_file, linked
-from inspector.read.weights import ProtoWeights
-
-LIMIT = 2**31 - 2**20
-"""Bytes above which a patched copy no longer fits one protobuf message."""
+from inspector.write.runnable import copy_of
 
 _INPUTS = 0
 """Key of what stands behind graph inputs; no node has this id."""
 
 _PREFIX = "bninspect_patch_"
-
-
-def runnable(model: Model) -> Path | Runnable:
-    """What ONNX Runtime opens in place of `model`.
-
-    The file itself, where it is binary, in one piece and of a size that its parser takes. Else a
-    copy that names each data file by the path that was checked: ONNX Runtime reads what we read.
-
-    Raises
-    ------
-    inspector.errors.UndecidedError
-        A copy would be too large.
-    inspector.errors.UnreadableError
-        A data file is missing or fails.
-    """
-    weights = _weights(model)
-    if is_one_file(weights.proto, weights.data) and model.size <= LIMIT and _is_text(model.path):
-        return Path(model.path)
-    proto, folder = _copy(weights)
-    return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
 
 
 def patched(model: Model, patches: Sequence[Patch]) -> Runnable:
@@ -66,8 +41,7 @@ def patched(model: Model, patches: Sequence[Patch]) -> Runnable:
     inspector.errors.UndecidedError
         The copy would be too large, or a patch addresses what is not there.
     """
-    weights = _weights(model)
-    proto, folder = _copy(weights)
+    proto, folder = copy_of(model)
     editor = _Editor(proto.graph, model.path)
     for patch in sorted(patches, key=_turn):
         try:
@@ -93,30 +67,6 @@ def _turn(patch: Patch) -> int:
             return 3
         case _:
             return 0
-
-
-def _is_text(path: str) -> bool:
-    """Whether a path is UTF-8, as ONNX Runtime's Python takes it."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _weights(model: Model) -> ProtoWeights:
-    if not isinstance(model.weights, ProtoWeights):
-        raise UndecidedError("only a model opened from a file can be copied", where=model.path)
-    if model.missing_data:
-        raise UnreadableError("data files are missing", where=model.path)
-    return model.weights
-
-
-def _copy(weights: ProtoWeights) -> tuple[onnx.ModelProto, str]:
-    try:
-        return linked(weights.proto, weights.data, LIMIT)
-    except UnreadableError as error:
-        raise UndecidedError(error.what, where=weights.data.where, hint=error.hint) from error
 
 
 class _Editor:

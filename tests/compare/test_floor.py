@@ -9,6 +9,7 @@ from inspector.compare.measuring.floor import (
     FLOORS_COARSE,
     ULPS,
     Grain,
+    _median,
     allowance,
     measure,
     moved_by_an_ulp,
@@ -48,6 +49,13 @@ def test_a_model_lies_a_little_from_itself() -> None:
     assert [each.shape for each in moved] == [(1, 5), (4, 5)]
     top = max(float(np.abs(next(iter(each.values()))).max()) for each in results)
     assert 0 < max(float(each.max()) for each in moved) < 1e-4 * top
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_the_median_is_that_of_numpy(count: int) -> None:
+    values = np.random.default_rng(count).standard_normal(count)
+    assert _median(values) == np.median(values)
+    assert np.isnan(_median(np.append(values, np.nan)))
 
 
 class TestAllowance:

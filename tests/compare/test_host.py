@@ -154,6 +154,40 @@ class TestHost:
                 np.testing.assert_array_equal(found["y"], 2 * X)
             np.testing.assert_array_equal(kept.run(Fed(values={"x": X}))["y"], 2 * X)
 
+    def test_what_is_loaded_ahead_is_asked_for_once(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.onnx"
+        path.write_bytes(source(DOUBLE).data)
+        with Host() as host:
+            for _ in range(2):  # a model against itself
+                host.load_ahead(path, name="m", optimise=False)
+            self._catch_up(host)
+            path.unlink()
+            found = [host.load(path, name="m", optimise=False) for _ in range(2)]
+            late = host.load(path, name="m", optimise=False)
+            other = host.load(path, name="m", optimise=True)
+            for each in found:
+                np.testing.assert_array_equal(each.run(Fed(values={"x": X}))["y"], 2 * X)
+            for each in (late, other):
+                with pytest.raises(RunError, match="does not load"):
+                    each.run(Fed(values={"x": X}))
+        assert found[0] is not found[1]
+
+    def test_what_is_loaded_ahead_for_nothing_is_let_go_of(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.onnx"
+        path.write_bytes(b"nonsense")
+        with Host() as host:
+            host.load_ahead(path, name="m", optimise=True)
+            self._catch_up(host)
+            host.forget_ahead()
+            path.write_bytes(source(DOUBLE).data)
+            found = host.load(path, name="m").run(Fed(values={"x": X}))
+        np.testing.assert_array_equal(found["y"], 2 * X)
+
+    @staticmethod
+    def _catch_up(host: Host) -> None:
+        """What was asked for before a run is done after it."""
+        host.load(source(DOUBLE), name="m").run(Fed(values={"x": X}))
+
     @linux
     @pytest.mark.parametrize(
         ("number", "words"),

@@ -3,17 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inspector.compare.measuring.judged import (
-    OutputsShapesError,
-    Tolerance,
-    asked_tolerance,
-    hold,
-    turned,
-)
+from inspector.compare.measuring.judged import OutputsShapesError, hold, turned
 from inspector.compare.pairing.pair import Pair
 from inspector.errors import UsageError
 from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Value
+from inspector.facts.request import Tolerance, asked_tolerance
 
 PLAIN = (0, 1, 2)
 LAST = (0, 2, 1)

@@ -16,8 +16,9 @@ from inspector.facts.patch import Runnable, SetInput
 from inspector.read import open as opening
 from inspector.read.open import open_model
 from inspector.read.shapes import with_inferred_shapes
-from inspector.write import patch as patching
-from inspector.write.patch import patched, runnable
+from inspector.write import runnable as running
+from inspector.write.patch import patched
+from inspector.write.runnable import runnable
 
 WEIGHT = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
 BIAS = np.random.default_rng(1).standard_normal(64).astype(np.float32)
@@ -96,8 +97,8 @@ def test_a_large_file_in_one_piece_is_opened_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", ["raw_data", "float_data", "double_data"])
 def test_a_file_beyond_the_parser_stays_where_it_lies(field, inner, tmp_path, monkeypatch) -> None:
     path = saved(tmp_path / "m.onnx", net(field=field, inner=inner))
-    monkeypatch.setattr(patching, "LIMIT", 8000)
-    assert path.stat().st_size > patching.LIMIT
+    monkeypatch.setattr(running, "LIMIT", 8000)
+    assert path.stat().st_size > running.LIMIT
     made = runnable(open_model(path))
     assert isinstance(made, Runnable)
     assert len(made.data) < 4000
@@ -111,7 +112,7 @@ def test_what_has_to_be_inside_and_does_not_fit(tmp_path: Path, monkeypatch) -> 
     (kept,) = [each for each in proto.graph.node if each.op_type == "Constant"]
     kept.attribute[0].t.CopyFrom(numpy_helper.from_array(np.resize(BIAS, (200, 64)), "b"))
     path = saved(tmp_path / "m.onnx", proto)
-    monkeypatch.setattr(patching, "LIMIT", 8000)
+    monkeypatch.setattr(running, "LIMIT", 8000)
     with pytest.raises(UndecidedError, match="a copy of it would take"):
         runnable(open_model(path))
 

@@ -18,8 +18,8 @@ from inspector.facts.patch import Patch, Reorder
 _LEVELS = 256
 """Different values that eight bits can tell apart."""
 
-_FEW = 2048
-"""Elements that are looked at before all of them are."""
+_FEW = 512
+"""Elements that are looked at before all of them are: more than a grid has levels."""
 
 _SPREAD = 4
 """Elements a level, on average, from which on few levels are no chance."""
@@ -116,9 +116,11 @@ def _tells(fine: Array, coarse: Array) -> bool:
 
 
 def _on_grid(fine: Array, coarse: Array) -> bool:
-    levels = np.unique(coarse).astype(np.float64)
-    if not np.isfinite(levels).all():
+    # What np.unique does, which imports the masked arrays of NumPy to do it.
+    values = np.sort(coarse, axis=None).astype(np.float64)
+    if not np.isfinite(values).all():
         return False
+    levels = values[np.flatnonzero(np.diff(values, prepend=-np.inf))]
     if len(levels) < 2:
         return bool(np.array_equal(fine, coarse))
     steps = np.diff(levels)

@@ -154,13 +154,12 @@ def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tup
             return ()
         zeros = np.zeros_like(found.right.model.weights.load(right.tensor))
         return (SetInput(node=right.node, position=right.position, values=zeros),)
-    values = normal(left, found.left.model.weights)
-    if right is not None:
-        dtype = found.right.model.weights.load(right.tensor).dtype
-        stored = as_stored(values, right).astype(dtype)
+    if right is not None and pair.values is not None:
+        stored = as_stored(pair.values[0], right).astype(pair.values[1].dtype, copy=False)
         return (SetInput(node=right.node, position=right.position, values=stored),)
-    if left.role != "bias":
+    if right is not None or left.role != "bias":
         return ()
+    values = normal(left, found.left.model.weights)
     if b.node_fact.op_type == "MatMul":
         flat = np.ravel(values)
         return (

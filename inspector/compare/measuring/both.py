@@ -21,7 +21,7 @@ from inspector.compare.feeding.feeds import (
 )
 from inspector.compare.feeding.given import open_given
 from inspector.compare.measuring.floor import Deviations, far_from_itself, measure, widen
-from inspector.compare.measuring.judged import asked_tolerance, hold
+from inspector.compare.measuring.judged import hold
 from inspector.compare.measuring.measured import Measured, Results
 from inspector.compare.measuring.precision import (
     coarser,
@@ -36,7 +36,7 @@ from inspector.compare.runtime.loaded import Loaded
 from inspector.compare.runtime.run import Fed, InParts
 from inspector.errors import LoadError, RunError, UndecidedError
 from inspector.facts.model import Model
-from inspector.facts.request import Request
+from inspector.facts.request import Request, asked_tolerance
 from inspector.memory import available_memory
 
 _SPARING = (1, 2)

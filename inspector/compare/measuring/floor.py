@@ -228,10 +228,18 @@ def _along(floors: Array, sizes: Array, unit: float, times: float) -> Array:
     """
     sizes = np.maximum(sizes, unit * sizes.max(initial=0.0))
     shares = floors[sizes > 0.0] / sizes[sizes > 0.0]
-    typical = float(np.median(shares)) if shares.size else 0.0
+    typical = _median(shares) if shares.size else 0.0
     with np.errstate(invalid="ignore"):
         typically = np.where(sizes > 0.0, typical * sizes, 0.0)
     return np.maximum(times * np.maximum(floors, typically), ULPS * unit * sizes)
+
+
+def _median(values: Array) -> float:
+    """What np.median gives, which imports the masked arrays of NumPy to do it."""
+    ordered = np.sort(values)
+    half = len(ordered) // 2
+    last = float(ordered[-1])
+    return last if np.isnan(last) else (float(ordered[half]) + float(ordered[~half])) / 2.0
 
 
 def widen(moved: Deviations, by: Deviations) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +11,9 @@ from inspector.compare.measuring.floor import FINE, Grain, allowance
 from inspector.compare.pairing.layout import Axes
 from inspector.compare.pairing.pair import Pair
 from inspector.compare.runtime.run import Array
-from inspector.errors import UndecidedError, UsageError
+from inspector.errors import UndecidedError
 from inspector.facts.comparison import Difference, PairedOutput
+from inspector.facts.request import Tolerance
 
 Sides = tuple[Sequence[Array], Sequence[Array]]
 """The left and the right model's own deviations of one output, by batch."""
@@ -22,33 +21,6 @@ Sides = tuple[Sequence[Array], Sequence[Array]]
 
 class OutputsShapesError(UndecidedError):
     """An output has another shape on each side, for the same inputs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerance:
-    """What the user allows: ``|left − right| ≤ atol + rtol · max(|left|, |right|)``."""
-
-    atol: float
-    rtol: float
-
-
-def asked_tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
-    """What the user asks for; one alone sets the other to 0, neither leaves it to the floor.
-
-    Raises
-    ------
-    inspector.errors.UsageError
-        One is negative, NaN or infinite: nothing would ever differ.
-    """
-    if atol is None and rtol is None:
-        return None
-    found = Tolerance(atol=atol or 0.0, rtol=rtol or 0.0)
-    # Written so that NaN fails.
-    if not (0.0 <= found.atol < math.inf and 0.0 <= found.rtol < math.inf):
-        raise UsageError(
-            "a tolerance is a number of 0 or more, and not infinite", hint="see --atol and --rtol"
-        )
-    return found
 
 
 def hold(

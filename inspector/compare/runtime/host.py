@@ -59,6 +59,7 @@ class Host:
         self._started = started or Started(memory)
         self._words = self._started.words
         self._loading: deque[HostedRunner] = deque()
+        self._ahead: list[tuple[Path, str, bool, HostedRunner]] = []
         self._dropped: deque[int] = deque()
         self._gone: HostGoneError | None = None
         self._made = 0
@@ -102,6 +103,29 @@ class Host:
         What goes wrong in loading it is raised at its first run. Parameters as those of
         `inspector.compare.runtime.run.Runner`.
         """
+        for at, (*asked, ahead) in enumerate(self._ahead):
+            if not instead and asked == [source, name, optimise]:
+                del self._ahead[at]
+                return ahead
+        return self._begun(source, name=name, optimise=optimise, instead=instead)
+
+    def load_ahead(self, source: Path, *, name: str, optimise: bool) -> None:
+        """Begin to load what `load` will be asked for, while the caller makes sure of that."""
+        runner = self._begun(source, name=name, optimise=optimise)
+        self._ahead.append((source, name, optimise, runner))
+
+    def forget_ahead(self) -> None:
+        """Let go of what was loaded ahead and not asked for."""
+        self._ahead.clear()
+
+    def _begun(
+        self,
+        source: Path | Runnable,
+        *,
+        name: str,
+        optimise: bool,
+        instead: Mapping[str, Array] = MappingProxyType({}),
+    ) -> HostedRunner:
         self._made += 1
         runner = HostedRunner(self, self._made, name)
         is_path = isinstance(source, Path)

@@ -42,6 +42,28 @@ class Loaded:
         return self.load(False)
 
 
+def _is_small(models: tuple[Model, Model]) -> bool:
+    return all(each.size <= SMALL for each in models)
+
+
+def load_ahead(
+    models: tuple[Model, Model], files: tuple[Path | None, Path | None], host: Host
+) -> None:
+    """Begin to load what `load_both` will, where that is a file as it is.
+
+    Parameters
+    ----------
+    files
+        That of each model; None where something else may be run in its place.
+    host
+        Where they run.
+    """
+    for optimise in (True, False) if _is_small(models) else (False,):
+        for file, model in zip(files, models, strict=True):
+            if file is not None:
+                host.load_ahead(file, name=model.path, optimise=optimise)
+
+
 def load_both(
     models: tuple[Model, Model],
     sources: Sources,
@@ -68,9 +90,10 @@ def load_both(
         )
         return left, right
 
-    is_small = all(each.size <= SMALL for each in models)
+    is_small = _is_small(models)
     loaded = Loaded(sources=sources, is_small=is_small, units=units, load=both)
     if is_small:
         loaded.optimised  # noqa: B018  # begins to load them
     loaded.plain  # noqa: B018  # likewise
+    host.forget_ahead()
     return loaded
