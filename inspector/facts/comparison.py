@@ -69,7 +69,9 @@ class PairedOutput:
     `floor` is the rounding floor measured on this pair; `tolerance` is what was allowed where the
     difference is largest, in the output's own unit. `within` says whether every element kept what
     it was allowed, `finite_within` whether those that are finite on both sides did; `beyond` is
-    the one that did not by most, where that is another than the largest difference.
+    the one that did not by most, where that is another than the largest difference. `moved_over`
+    are elements that differ because rounding moves them over a step of `moved_by`, operators that
+    jump: all else about them agrees.
     """
 
     left: str
@@ -81,6 +83,8 @@ class PairedOutput:
     within: bool
     finite_within: bool
     beyond: str = ""
+    moved_over: int = 0
+    moved_by: str = ""
 
 
 class CauseKind(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
@@ -13,8 +13,10 @@ from inspector.flows.sides import Side, opened_whole, side_of
 
 if TYPE_CHECKING:
     from inspector.compare.causes.differences import Differences
+    from inspector.compare.feeding.feeds import Batch
     from inspector.compare.graphs.correspondence import Correspondence
     from inspector.compare.locating.diagnose import Diagnosis
+    from inspector.compare.locating.sweep import Sweep
     from inspector.compare.measuring.measured import Measured
     from inspector.compare.measuring.unquantised import Unquantised
     from inspector.compare.pairing.layout import Layouts
@@ -165,6 +167,8 @@ class _Judging:
 
         from inspector.compare.causes.precisions import precision_causes
         from inspector.compare.graphs.digest import same_function
+        from inspector.compare.locating.jumps import without_jumps
+        from inspector.compare.locating.places import output_places
         from inspector.compare.measuring.outputs import GraphsSay, run_both
         from inspector.compare.pairing.layout import find_layouts
         from inspector.compare.pairing.pair import left_out, pair_inputs, pair_outputs
@@ -192,6 +196,14 @@ class _Judging:
         with ThreadPoolExecutor(max_workers=1) as aside:
             same = aside.submit(same_function, models, inputs, outputs)
             graphs = aside.submit(self._graphs, layouts, inputs, outputs)
+
+            def settled(measured: Measured) -> Measured:
+                if same.result() or asked is not None:
+                    return measured
+                found = graphs.result()[0]
+                ends = output_places(found, outputs)
+                return without_jumps(measured, found, ends, lambda batch: self._sweep(found, batch))
+
             try:
                 measured = run_both(
                     models,
@@ -201,7 +213,9 @@ class _Judging:
                     host=self._host,
                     request=request,
                     graphs=GraphsSay(
-                        same=same.result, differ=lambda: bool(graphs.result()[1].candidates)
+                        same=same.result,
+                        differ=lambda: bool(graphs.result()[1].candidates),
+                        settled=settled,
                     ),
                     progress=self._progress,
                 )
@@ -254,6 +268,22 @@ class _Judging:
             let_go(each.view.weights)
         return found, differences
 
+    def _sweep(self, found: Correspondence, batch: Batch, stepping: Collection[str] = ()) -> Sweep:
+        """Runs both with their inner values given out, on a batch."""
+        from inspector.compare.locating.sweep import Sweep
+
+        left, right = self._sides
+        return Sweep(
+            (found.left, found.right),
+            batch,
+            host=self._host,
+            patched=(left.patched, right.patched),
+            memory=self._request.tapped,
+            seed=self._request.seed,
+            steps=(left.steps, right.steps),
+            stepping=stepping,
+        )
+
     def _unquantised(self, measured: Measured) -> Unquantised | None:
         """Both without the grids of their activations; None where neither has any."""
         from inspector.compare.measuring.unquantised import without_grids
@@ -285,7 +315,7 @@ class _Judging:
         from inspector.compare.causes.precisions import beside_quantising, by_quantising
         from inspector.compare.locating.diagnose import Diagnosis, diagnose, every_place
         from inspector.compare.locating.experiment import experiment_on
-        from inspector.compare.locating.sweep import Sweep
+        from inspector.compare.locating.jumps import stepping
         from inspector.compare.measuring.coverage import measure_coverage
         from inspector.facts.comparison import Verdict
 
@@ -298,15 +328,8 @@ class _Judging:
         if differs and unquantised is not None:
             # Both sides' views are what is patched and looked into from here on.
             measured = unquantised.measured
-        sweep = Sweep(
-            (found.left, found.right),
-            measured.worst_batch,
-            host=self._host,
-            patched=(self._sides[0].patched, self._sides[1].patched),
-            memory=request.tapped,
-            seed=request.seed,
-            steps=(self._sides[0].steps, self._sides[1].steps),
-        )
+        steps = stepping(measured, found) if differs else ()
+        sweep = self._sweep(found, measured.worst_batch, steps)
         if judgement.verdict is Verdict.DIFFERENT:
             experiment = experiment_on(
                 found.right.model,

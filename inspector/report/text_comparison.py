@@ -200,6 +200,14 @@ def _measures(each: PairedOutput) -> list[tuple[str, list[Span]]]:
             ],
         ),
     ]
+    if each.moved_by:
+        count = many(each.moved_over, "element")
+        rows.append(
+            (
+                "rounding alone",
+                [f"moves {count} over a step of {printable(each.moved_by)}; all else agrees"],
+            )
+        )
     if far.top1 is not None:
         rows.append(("same largest class", [f"{far.top1:.0%} of rows"]))
     if far.left_non_finite or far.right_non_finite:

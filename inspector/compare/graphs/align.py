@@ -107,11 +107,11 @@ def _rescued(
 
 
 def _token(layer: Layer, network: Network) -> Token:
-    # Vectors alone: no layout changes them.
+    # Vectors and single numbers alone: no layout changes them.
     vectors = [
         network.model.weights.load(each.tensor).tobytes()
         for each in layer.stored
-        if len(each.tensor.dims) == 1
+        if each.tensor.elements == max(each.tensor.dims, default=1)
     ]
     return Token(
         op=(layer.domain, layer.op),

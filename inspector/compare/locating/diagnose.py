@@ -116,7 +116,7 @@ def _after(repair: Repair, candidates: Sequence[Candidate], experiment: Experime
         causes=tuple(causes_of(repair)),
         harmless=_untouched(rest),
         explained=repair.whole,
-        patches=() if repair.grafts else tuple(repair.patches),
+        patches=tuple(repair.patches) if repair.is_patched else (),
     )
 
 

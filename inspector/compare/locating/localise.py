@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from inspector.compare.graphs.structure import Network
+from inspector.compare.graphs.structure import Layer, Network
 from inspector.compare.locating.sweep import Held
 from inspector.facts.comparison import Localisation, Point
 
@@ -35,7 +35,7 @@ def suspected(held: Sequence[Held], right: Network, outputs: Iterable[str]) -> l
         if not each.place.is_read:
             values.setdefault(each.place.right, []).append(each)
     reads = {(each.place.node, _source(each, right)): each for each in held if each.place.is_read}
-    layers = {layer.value: layer for layer in right.layers}
+    layers = by_value(right)
     found: list[Held] = []
     pending = []
     for name in outputs:
@@ -66,6 +66,12 @@ def suspected(held: Sequence[Held], right: Network, outputs: Iterable[str]) -> l
                 found.append(read)
             pending.append((name, False))
     return sorted(dict.fromkeys(found), key=lambda each: (each.place.layer, not each.place.is_read))
+
+
+def by_value(network: Network) -> dict[str, Layer]:
+    """Layers by each of the values that they compute."""
+    found = {name: each for each in network.layers for name in each.node_fact.outputs if name}
+    return found | {each.value: each for each in network.layers}
 
 
 def _source(held: Held, right: Network) -> str:

@@ -61,7 +61,12 @@ def find_places(found: Correspondence, outputs: Sequence[Pair]) -> tuple[Place, 
         # Two operators that are written otherwise may come to the same only further on.
         places += _computed(a, b, found, number[b.node], inner=False)
     places = sorted(places, key=lambda each: (each.layer, not each.is_read))
-    return (*places, *(_output(each, found) for each in outputs))
+    return (*places, *output_places(found, outputs))
+
+
+def output_places(found: Correspondence, outputs: Sequence[Pair]) -> tuple[Place, ...]:
+    """Those of the outputs alone."""
+    return tuple(_output(each, found) for each in outputs)
 
 
 def _is_split(left: Run, right: Run, alone: set[str]) -> bool:
@@ -73,7 +78,7 @@ def _is_split(left: Run, right: Run, alone: set[str]) -> bool:
 def _computed(
     a: Layer, b: Layer, found: Correspondence, at: int, *, inner: bool
 ) -> Iterator[Place]:
-    if _is_tensor(a.value, found.left) and _is_tensor(b.value, found.right):
+    if is_tensor(a.value, found.left) and is_tensor(b.value, found.right):
         nodes = {f"l{a.node}", f"r{b.node}"}
         for name in a.inputs:
             nodes |= _alone("l", name, found.left, found.alignment.left_only)
@@ -92,7 +97,7 @@ def _computed(
 
 def _end_of(left: Run, right: Run, found: Correspondence, at: int) -> Iterator[Place]:
     """Where two runs of affine operators, written in other layers on each side, end."""
-    if _is_tensor(left.value, found.left) and _is_tensor(right.value, found.right):
+    if is_tensor(left.value, found.left) and is_tensor(right.value, found.right):
         nodes = {f"l{each}" for each in left.nodes} | {f"r{each}" for each in right.nodes}
         yield Place(
             left=left.value,
@@ -153,7 +158,7 @@ def _reads(a: Layer, b: Layer, found: Correspondence, at: int) -> list[Place]:
         if (
             direct
             or not wired
-            or not (_is_tensor(left, found.left) and _is_tensor(right, found.right))
+            or not (is_tensor(left, found.left) and is_tensor(right, found.right))
         ):
             continue
         places.append(
@@ -198,7 +203,7 @@ def _read_names(layer: Layer) -> list[tuple[int, str]]:
     return found if len(found) == len(layer.inputs) else []
 
 
-def _is_tensor(value: str, network: Network) -> bool:
+def is_tensor(value: str, network: Network) -> bool:
     """Whether a value is known to be a tensor of numbers, which ONNX Runtime can give out."""
     known = network.model.graph.values.get(value)
     dtype = known.dtype if known is not None else None

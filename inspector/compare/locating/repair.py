@@ -7,17 +7,21 @@ values are put in at that place: what lies behind is compared as if the fault we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.causes.explain import cause_of
 from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.locating.jumps import (
+    Jump,
+    find_jumps,
+    give_the_same,
+    grafts_of,
+)
 from inspector.compare.locating.localise import suspected
 from inspector.compare.locating.places import Place
 from inspector.compare.locating.sweep import Graft, Held, Sweep
-from inspector.compare.runtime.host import HostGoneError
-from inspector.errors import UndecidedError
 from inspector.facts.comparison import ONE_VALUE, Cause, CauseKind, Proof
 from inspector.facts.patch import Patch
 
@@ -43,6 +47,11 @@ class Repair:
     grafts: list[Graft] = field(default_factory=list)
     whole: bool = False
     reason: str = ""
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether patches alone mended all faults."""
+        return all(each.patched for each in self.faults)
 
 
 def repaired(
@@ -70,6 +79,7 @@ def repaired(
     made = Repair()
     wanted = tuple(outputs)
     number = {id(each): at for at, each in enumerate(places)}
+    jumps = {name: each for each in find_jumps(found) for name in each.values}
     current = list(held)
     while len(made.faults) < MOST_FAULTS:
         suspects = suspected(current, found.right, wanted)
@@ -78,7 +88,9 @@ def repaired(
             return made
         first = suspects[0]
         progress(f"proving causes: {first.place.right_where}")
-        if not _mend(made, first, sweep, candidates):
+        if not _is_moved_over(made, first, sweep, jumps) and not _mend(
+            made, first, sweep, candidates
+        ):
             made.reason = "the left side's values cannot be put into the right side"
             return made
         at = number[id(first.place)]
@@ -93,6 +105,20 @@ def repaired(
 def _as_grafted(held: Held, made: Repair) -> Held:
     """A place as what reads it sees it: with the left side's values where they were put in."""
     return replace(held, within=True) if held.place in {e.place for e in made.grafts} else held
+
+
+def _is_moved_over(made: Repair, fault: Held, sweep: Sweep, jumps: Mapping[str, Jump]) -> bool:
+    """Whether rounding moved elements over a step here, and no fault did; then it is mended."""
+    jump = None if fault.place.is_read else jumps.get(fault.place.right)
+    if (
+        jump is None
+        or any(not each.within for each in sweep.held(jump.reads, made.patches, made.grafts))
+        or not give_the_same([jump], sweep, made.patches)
+    ):
+        return False
+    grafts = grafts_of([fault], sweep)
+    made.grafts += grafts or []
+    return grafts is not None
 
 
 def _mend(
@@ -145,14 +171,9 @@ def _groups(near: Sequence[Candidate]) -> Iterator[list[Candidate]]:
 
 
 def _graft(made: Repair, fault: Held, sweep: Sweep) -> bool:
-    try:
-        values = fault.form.to_right(sweep.left_value(fault.place.left))
-    except HostGoneError:
-        raise
-    except (UndecidedError, ValueError):
-        return False
-    made.grafts.append(Graft(place=fault.place, values=values))
-    return True
+    grafts = grafts_of([fault], sweep)
+    made.grafts += grafts or []
+    return grafts is not None
 
 
 def _is_near(candidate: Candidate, place: Place) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
@@ -95,6 +95,8 @@ class Sweep:
         Bytes that values may take at a time.
     steps
         Of the grids that weights of each side were rounded to; None for a side that had none.
+    stepping
+        Right-hand values that move by steps: as long as nothing is put in, they have no floor.
     """
 
     def __init__(
@@ -107,7 +109,9 @@ class Sweep:
         memory: int,
         seed: int,
         steps: tuple[Steps | None, Steps | None] = (None, None),
+        stepping: Collection[str] = (),
     ) -> None:
+        self._stepping = stepping
         self._steps = steps
         self._networks = networks
         self._batch = batch
@@ -135,15 +139,15 @@ class Sweep:
         for chunk in self._chunks(places):
             yield from self._of(chunk, patches, grafts)
 
-    def left_value(self, name: str) -> Array:
-        """The left side's value `name` on the batch.
+    def left_values(self, names: Sequence[str]) -> dict[str, Array]:
+        """The left side's values on the batch, by name.
 
         Raises
         ------
         inspector.errors.RunError
-            It cannot be had.
+            They cannot be had.
         """
-        return self._loaded(0, [name], ()).run(self._batch.left)[name]
+        return self._loaded(0, list(dict.fromkeys(names)), ()).run(self._batch.left)
 
     def _of(
         self, places: Sequence[Place], patches: Sequence[Patch], grafts: Sequence[Graft]
@@ -165,7 +169,8 @@ class Sweep:
             yield from self._of(places[middle:], patches, grafts)
             return
         for each in places:
-            found = self._hold(each, one[each.left], other[each.right])
+            still = not grafts and each.right in self._stepping
+            found = self._hold(each, one[each.left], other[each.right], still=still)
             if found is not None:
                 yield found
 
@@ -224,7 +229,7 @@ class Sweep:
         return self._host.load(copy, name=model.path, optimise=False, instead=weights or {})
 
     def _hold(
-        self, place: Place, one: tuple[Array, Array], other: tuple[Array, Array]
+        self, place: Place, one: tuple[Array, Array], other: tuple[Array, Array], *, still: bool
     ) -> Held | None:
         (left, left_moved), (right, right_moved) = one, other
         if left.dtype.kind not in "fiub" or right.dtype.kind not in "fiub":
@@ -237,6 +242,8 @@ class Sweep:
         bound = np.zeros((1,) * left.ndim)
         if left.dtype.kind == there.dtype.kind == "f":
             moved = left_moved, form.to_left(right_moved)
+            if still:
+                moved = np.zeros_like(left_moved), np.zeros_like(left_moved)
             rounded = any(each is not None for each in self._steps)
             grain = ROUNDED.grain if rounded else FINE
             allowed = allowance([left], [there], [moved[0]], [moved[1]], grain=grain)

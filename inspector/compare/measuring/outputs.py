@@ -23,12 +23,14 @@ MOST_HYPOTHESES = 27
 class GraphsSay:
     """What two graphs say of how much has to be run.
 
-    Both are asked once something has run. `same` is whether they are one by structure and bitwise
+    All are asked once something has run. `same` is whether they are one by structure and bitwise
     parameters, `differ` whether they differ, so that agreement has to be shown on more inputs.
+    `settled` gives what was measured without that by which rounding alone makes outputs differ.
     """
 
     same: Callable[[], bool] = lambda: False
     differ: Callable[[], bool] = lambda: False
+    settled: Callable[[Measured], Measured] = lambda measured: measured
 
 
 def run_both(
@@ -76,17 +78,18 @@ def run_both(
     failure: UndecidedError | None = None
     for orders in islice(product(*(each.permutations for each in inputs)), MOST_HYPOTHESES):
         try:
-            measured = both.measured(orders)
+            measured = graphs.settled(both.measured(orders))
         except UndecidedError as error:
             failure = failure or error
             continue
         # Where they differ too: of two faults, one may need more inputs to show.
         if both.draws_more and (measured.agree or loaded.is_small) and graphs.differ():
-            measured = both.measured(orders, more=True)
-            if measured.agree:
-                measured = both.beyond(measured) or measured
+            measured = graphs.settled(both.measured(orders, more=True))
+            if measured.agree and (far := both.beyond(measured)) is not None:
+                far = graphs.settled(far)
+                measured = measured if far.agree else far
         if measured.agree and both.draws_more and not graphs.same():
-            measured = both.at_another_length(measured)
+            measured = graphs.settled(both.at_another_length(measured))
         if measured.agree:
             return _by_shapes(measured, inputs) if first is None else _assuming(measured, inputs)
         first = first or measured
