@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from inspector.compare.causes.differences import Differences
 from inspector.compare.causes.explain import Explanation, unproved
 from inspector.compare.feeding.feeds import BATCH_SIZES
-from inspector.compare.graphs.chance import drawing
+from inspector.compare.graphs.chance import which_draws
 from inspector.compare.locating.diagnose import Diagnosis
 from inspector.compare.measuring.measured import Measured
 from inspector.compare.pairing.pair import Pair, shown_dims
@@ -45,7 +45,7 @@ def decided(
             *differences.information,
             *_limits(measured),
             *_shared_data(models),
-            *_random(models),
+            *which_draws(models),
         ),
         norms=differences.norms,
         parameters=differences.parameters,
@@ -67,15 +67,6 @@ def _shared_data(models: tuple[Model, Model]) -> tuple[str, ...]:
         return ()
     files = ", ".join(map(repr, shared[:3])) + (" and more" if shared[3:] else "")
     return (f"both models read the same data files ({files}): weights there cannot differ",)
-
-
-def _random(models: tuple[Model, Model]) -> Iterator[str]:
-    """Outputs of a model that draws random numbers are others at each run, rounding or not."""
-    for side, model in zip(("left", "right"), models, strict=True):
-        nodes = drawing(model)
-        if nodes:
-            shown = ", ".join(nodes[:3]) + (" and more" if nodes[3:] else "")
-            yield f"the {side} model draws random numbers anew at each run, in {shown}"
 
 
 def _limits(measured: Measured) -> tuple[str, ...]:

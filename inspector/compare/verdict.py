@@ -58,6 +58,7 @@ def judge(
     asked: bool,
     coarser: Coarser = SAME,
     unquantised: Unquantised | None = None,
+    draws: Sequence[str] = (),
 ) -> Judgement:
     """Decide.
 
@@ -72,6 +73,8 @@ def judge(
         What the coarser side computes in.
     unquantised
         Both sides without the grids of their activations, where they had some.
+    draws
+        Which sides draw random numbers, as sentences.
     """
     if unquantised is not None and not asked and not same_digest:
         more = {each.kind for each in differences.candidates} - {CauseKind.QUANTISATION}
@@ -88,7 +91,7 @@ def judge(
                 "the model does not compute the same thing twice",
             )
         return Judgement(verdict=Verdict.DIFFERENT, reason=_how_far(outputs, words))
-    reason = _cannot_tell(measured, coarser, same_digest=same_digest, asked=asked)
+    reason = _cannot_tell(measured, coarser, same_digest=same_digest, asked=asked, draws=draws)
     if reason is not None:
         return Judgement(verdict=Verdict.UNDECIDED, reason=reason)
     if same_digest:
@@ -200,7 +203,12 @@ def _differs(output: PairedOutput) -> bool:
 
 
 def _cannot_tell(
-    measured: Measured, coarser: Coarser, *, same_digest: bool, asked: bool
+    measured: Measured,
+    coarser: Coarser,
+    *,
+    same_digest: bool,
+    asked: bool,
+    draws: Sequence[str] = (),
 ) -> str | None:
     """Why agreement says nothing, where that is so."""
     blind = BLIND_QUANTISED if coarser.grain.quantised else BLIND
@@ -217,6 +225,8 @@ def _cannot_tell(
         if 0 in far.shape:
             return f"output {each.left!r} is empty on both sides for these inputs"
         if not asked and far.max_abs and each.tolerance > blind * far.scale:
+            if draws:
+                return f"output {each.left!r} is another at each run: {'; '.join(draws)}"
             return (
                 f"{coarser.words} alone moves output {each.left!r} by {each.floor:.3g} on a scale "
                 f"of {far.scale:.3g}: too much to tell; give --atol or --rtol to decide"

@@ -166,6 +166,7 @@ class _Judging:
         from concurrent.futures import ThreadPoolExecutor
 
         from inspector.compare.causes.precisions import precision_causes
+        from inspector.compare.graphs.chance import which_draws
         from inspector.compare.graphs.digest import same_function
         from inspector.compare.locating.jumps import without_jumps
         from inspector.compare.locating.places import output_places
@@ -232,6 +233,7 @@ class _Judging:
             asked=asked is not None,
             coarser=measured.coarser,
             unquantised=unquantised,
+            draws=which_draws(models),
         )
         judgement = capped(judgement, unpaired)
         candidates = (*precision_causes(*measured.precisions), *differences.candidates)

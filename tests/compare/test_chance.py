@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from inspector.facts.comparison import Verdict
 from tests.compare.conftest import Compare
 
 HEAD = """<ir_version: 8, opset_import: ["" : %d]>
@@ -39,3 +40,10 @@ def test_it_is_said_which_side_draws(name: str, compare: Compare) -> None:
 def test_nothing_is_said_of_a_dropout_that_does_nothing(name: str, compare: Compare) -> None:
     found = compare(HEAD % STILL[name], HEAD % STILL["not training"])
     assert not any("draws random" in each for each in found.information)
+
+
+def test_chance_is_the_reason_and_not_rounding(compare: Compare) -> None:
+    found = compare(HEAD % DRAWN["Dropout"], HEAD % STILL["not training"])
+    assert found.verdict is Verdict.UNDECIDED
+    assert "draws random numbers" in found.reason
+    assert "rounding" not in found.reason

@@ -6,7 +6,7 @@ import numpy as np
 
 from inspector.compare.runtime.run import Array
 
-_MOST_SHOWN = 6
+_MOST_SHOWN = 8
 _REVERSED = 3
 """Channels of an image whose order has a name."""
 
@@ -82,5 +82,20 @@ def _named(order: list[int]) -> str:
         return f"shifted by {shift}"
     if len(moved) == 2:
         return f"at {moved[0]} and {moved[1]} swapped"
-    listed = ", ".join(str(each) for each in moved[:_MOST_SHOWN])
-    return f"permuted ({listed}{', …' if len(moved) > _MOST_SHOWN else ''})"
+    block = _block(order)
+    order = [at // block for at in order[::block]]
+    listed = ", ".join(str(each) for each in order[:_MOST_SHOWN])
+    more = ", …" if len(order) > _MOST_SHOWN else ""
+    return f"in the order {listed}{more}{f' of blocks of {block}' if block > 1 else ''}"
+
+
+def _block(order: list[int]) -> int:
+    """The length of the longest blocks that an order moves as a whole."""
+    count = len(order)
+    for block in range(count // 2, 1, -1):
+        if count % block == 0 and all(
+            order[at] == order[at - at % block] + at % block and order[at - at % block] % block == 0
+            for at in range(count)
+        ):
+            return block
+    return 1

@@ -12,6 +12,17 @@ _DRAW = frozenset(
 )
 
 
+def which_draws(models: tuple[Model, Model]) -> list[str]:
+    """A sentence for each of two models whose outputs are others at each run, rounding or not."""
+    found = []
+    for side, model in zip(("left", "right"), models, strict=True):
+        nodes = drawing(model)
+        if nodes:
+            shown = ", ".join(nodes[:3]) + (" and more" if nodes[3:] else "")
+            found.append(f"the {side} model draws random numbers anew at each run, in {shown}")
+    return found
+
+
 def drawing(model: Model) -> list[str]:
     """The nodes of a model that draw random numbers, as they are shown."""
     return [f"{each.op_type} {each.label!r}" for each in _drawing(model.graph, model)]
