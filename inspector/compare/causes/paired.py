@@ -9,6 +9,7 @@ import numpy as np
 
 from inspector.compare.causes.arrangement import arrangement, flattened_otherwise
 from inspector.compare.causes.candidate import Candidate
+from inspector.compare.causes.padded import PADDING, padding_patches, pads_alike
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.parameters import Relation, StoredPair, as_stored, normal
 from inspector.compare.graphs.structure import Layer, Stored
@@ -25,8 +26,6 @@ from inspector.facts.patch import (
     SetInput,
     SetOutputCount,
 )
-
-_PADDING = ("pads", "auto_pad")
 
 
 def is_batchnorm(layer: Layer) -> bool:
@@ -195,9 +194,10 @@ def _put_alike(pair: StoredPair, found: Correspondence) -> tuple[Patch, ...]:
 
 def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
     """Attributes that make two operators of one type compute different things."""
+    alike = PADDING if pads_alike(a, b, found) else ()
     for name in sorted(a.attributes.keys() | b.attributes.keys()):
         left, right = a.attributes.get(name), b.attributes.get(name)
-        if left == right:
+        if left == right or name in alike:
             continue
         patches = _attribute_patches(a, b, name, found) or _axis_patches(a, b, name, found)
         yield Candidate(
@@ -217,10 +217,12 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
 
 def _attribute_patches(a: Layer, b: Layer, name: str, found: Correspondence) -> tuple[Patch, ...]:
     """The left side's attribute on the right node, where no layout stands between them."""
-    names = _PADDING if name in _PADDING else (name,)
+    if name in PADDING and (a.put_apart or b.put_apart):
+        return padding_patches(a, b)
+    names = PADDING if name in PADDING else (name,)
     raw = [a.node_fact.attributes.get(each) for each in names]
     written = any(each in node.attributes for each in names for node in (a.node_fact, b.node_fact))
-    if written and isinstance(raw[0], Tensor) and name not in _PADDING:
+    if written and isinstance(raw[0], Tensor) and name not in PADDING:
         tensor = found.left.model.weights.load(raw[0])
         return (SetAttribute(node=b.node, name=name, value=tensor),)
     if not written or any(not is_plain(each) for each in raw):

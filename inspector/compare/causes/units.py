@@ -29,6 +29,9 @@ _ULPS = 16
 """Units in the last place of float32 by which folded weights may lie apart: folding is a square
 root, a division and two products, each rounded."""
 
+_WHERE = frozenset({"pads", "auto_pad", "strides", "dilations"})
+"""Attributes of a convolution that say where its kernel goes."""
+
 _SHOWN = 4
 
 _PLAIN = 1e-30, 1e30
@@ -100,6 +103,8 @@ def judged_by_run(
 def _candidates_in(left: Run, right: Run, by_node: dict[str, list[Candidate]]) -> list[Candidate]:
     nodes = [f"l{node}" for node in left.nodes] + [f"r{node}" for node in right.nodes]
     found = {id(each): each for node in nodes for each in by_node.get(node, ())}
+    # Where a kernel goes is a difference of its own, and none of its numbers.
+    found = {key: each for key, each in found.items() if not _is_where(each)}
     kinds = (
         CauseKind.PARAMETER,
         CauseKind.PERMUTATION,
@@ -114,6 +119,10 @@ def _candidates_in(left: Run, right: Run, by_node: dict[str, list[Candidate]]) -
     # A candidate that reaches out of the run is not decided by it.
     inside = [each for each in found.values() if each.nodes <= set(nodes)]
     return inside if len(inside) == len(found) else []
+
+
+def _is_where(candidate: Candidate) -> bool:
+    return candidate.kind is CauseKind.ATTRIBUTE and candidate.what in _WHERE
 
 
 def _compared(one: Effective, other: Effective) -> Array | None:

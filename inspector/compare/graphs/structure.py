@@ -66,6 +66,7 @@ class Layer:
     `value` is what it computes, `node` the first output of its main node (how patches address
     it), `inputs` the values it reads from other layers or graph inputs. `constants` are all stored
     tensors that its main node reads, by position; those that are parameters are `stored`.
+    `put_apart` is the part of its padding that a Pad in front adds.
     """
 
     op: str
@@ -78,6 +79,7 @@ class Layer:
     attributes: Mapping[str, str]
     node_fact: Node
     constants: Mapping[int, Tensor]
+    put_apart: tuple[int, ...] = ()
 
     @property
     def written(self) -> str:
@@ -185,6 +187,7 @@ class _Builder:
             attributes=attributes,
             node_fact=node,
             constants=self._constants(node, dense=dense),
+            put_apart=self._view.put_apart.get(id(node), ()),
         )
 
     def _constants(self, node: Node, *, dense: bool) -> dict[int, Tensor]:
@@ -284,7 +287,7 @@ class _Builder:
         """The attributes that say what the operator computes, in words that can be compared."""
         if dense:
             return {}
-        return words_of(
+        words = words_of(
             node,
             self._view.model,
             axes=self._layouts.axes.get(node.input(0)),
@@ -292,6 +295,8 @@ class _Builder:
             weight=self._view.stored(node.input(1)) if node.op_type in CONVOLUTIONS else None,
             outer=self._outer(node),
         )
+        pads = self._view.pads_of.get(id(node))
+        return words if pads is None else {**words, "pads": str(list(pads))}
 
     def _reduced(self, node: Node, attributes: Mapping[str, str]) -> dict[str, str]:
         """A reduction's attributes, free of how they are written."""

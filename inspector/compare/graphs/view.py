@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from inspector.compare.graphs.padding import Padding, together
+from inspector.compare.runtime.run import Array
 from inspector.facts.graphs import captured
 from inspector.facts.model import Model, Node, Tensor
 
@@ -20,7 +22,8 @@ class View:
     """The main graph of a model whose nodes are in order.
 
     `bias_of` gives the Add that holds a layer's bias by the identity of its node, `absorbed` the
-    layer's node by what that Add gives.
+    layer's node by what that Add gives. `pads_of` gives, likewise, the padding of a convolution
+    with a Pad in front that is a part of it, and `put_apart` that part.
     """
 
     def __init__(self, model: Model) -> None:
@@ -32,11 +35,37 @@ class View:
             for name in dict.fromkeys((*node.inputs, *captured(node))):
                 self._users[name] += 1
         self._tensors = self._find_stored()
+        self._padding: set[int] = set()
         self._read: dict[int, list[str]] = {}
         self._origins: dict[str, str] = {}
         self.bias_of: dict[int, Node] = {}
         self.absorbed: dict[str, Node] = {}
+        self.pads_of: dict[int, tuple[int, ...]] = {}
+        self.put_apart: dict[int, tuple[int, ...]] = {}
+        self._find_padding()
         self._pair_biases()
+
+    def _find_padding(self) -> None:
+        """Take the zeros that Pads put around what convolutions read for their own padding."""
+        ends = {each.name for each in self.graph.outputs}
+
+        def values(name: str) -> Array | None:
+            tensor = self.stored(name)
+            return None if tensor is None else self.model.weights.load(tensor)
+
+        padding = Padding(
+            self.producer, lambda name: self._users[name] == 1 and name not in ends, values
+        )
+        for node in self.graph.nodes:
+            found = padding.in_front(node)
+            if found is None:
+                continue
+            above, more = found
+            whole = together(node.ints_attribute("pads"), more)
+            if whole is not None:
+                self.pads_of[id(node)] = whole
+                self.put_apart[id(node)] = more
+                self._padding.add(id(above))
 
     def stored(self, value: str) -> Tensor | None:
         """The stored tensor that `value` stands for.
@@ -77,6 +106,8 @@ class View:
     def _moves(self, node: Node) -> bool:
         if not node.is_standard:
             return False
+        if id(node) in self._padding:
+            return True
         if node.op_type == "Dropout":
             return len([name for name in node.outputs if name]) == 1 and not node.input(2)
         return node.op_type in _MOVES
