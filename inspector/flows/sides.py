@@ -112,12 +112,15 @@ def side_of(model: Model) -> Side:
 
 def _side(model: Model, form: Form | None = None) -> Side:
     from inspector.flows.native import with_native_norms
+    from inspector.write.constants import with_constants
     from inspector.write.dequantise import dequantised
 
     grids = dequantised(model)
     view = model if grids is None else _written_out(grids.model)
     native = with_native_norms(view)
     view = view if native is None else _written_out(native)
+    constant = with_constants(view)
+    view = view if constant is None else _written_out(constant)
     return Side(model=model, view=view, form=form, steps=None if grids is None else grids.steps)
 
 
