@@ -117,6 +117,8 @@ def _proof(cause: Cause, page: Page, *, said: bool) -> None:
         page.line((text, FAINT), indent=4, hang=2)
     elif cause.effect is not None:
         text = f"this alone moves the outputs by {number(cause.effect)}"
+        if cause.effect == float("inf"):
+            text = "this alone gives outputs of another shape, or that are not finite"
         if cause.share is not None:
             text += f", and patching it alone takes away {_percent(cause.share)} of the difference"
         page.line((text, FAINT), indent=4, hang=2)

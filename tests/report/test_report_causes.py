@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from inspector.facts.comparison import ONE_VALUE, CauseKind, Comparison, PairedInput, Verdict
+from inspector.facts.comparison import (
+    ONE_VALUE,
+    CauseKind,
+    Comparison,
+    PairedInput,
+    Proof,
+    Verdict,
+)
 from inspector.report import render
 from tests.report.test_report_comparison import comparison, made
 
@@ -68,3 +75,11 @@ def test_where_nothing_tells_the_layout() -> None:
 )
 def test_whether_the_patched_model_was_written(known: dict[str, str], line: str) -> None:
     assert line in render(made(Comparison, verdict=Verdict.UNDECIDED, **known), "text")
+
+
+def test_an_effect_without_a_number_is_said_in_words() -> None:
+    far = {"what": "Pad", "proof": Proof.NECESSARY, "share": None}
+    assert "moves the outputs by 0.5" in page(effect=0.5, **far)
+    text = page(effect=float("inf"), **far)
+    assert "another shape, or that are not finite" in text
+    assert "inf" not in text.replace("finite", "")
