@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from inspector.compare.causes.explain import Explanation
 from inspector.facts.comparison import CauseKind, Comparison, Proof, Verdict
+from inspector.report import render
 from tests.compare import branches
 from tests.compare.branches import (
     attribute,
@@ -289,3 +291,19 @@ def test_what_was_not_looked_for_any_more_is_said(
 
 def _unsettled(*_: object) -> Explanation:
     return Explanation(explained=False)
+
+
+def test_a_fault_that_is_an_output_is_told_once(compare: Compare) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 8] x) => (float[N, 3] y)'
+    swapped = "{ a, b = Split<axis = 1>(x)\nc = Concat<axis = 1>(b, a)\ny = MatMul(c, w) }"
+    models = [onnx.parser.parse_model(head + body) for body in (swapped, "{ y = MatMul(x, w) }")]
+    kernel = np.random.default_rng(0).standard_normal((8, 3), np.float32)
+    for each in models:
+        each.graph.initializer.append(numpy_helper.from_array(kernel, "w"))
+
+    found = compare(*models)
+
+    (cause,) = found.causes
+    assert cause.proof is Proof.LOCATED
+    assert "Concat" in cause.what
+    assert "missing on the" not in render(found, "text")

@@ -103,8 +103,14 @@ def repaired(
 
 
 def _as_grafted(held: Held, made: Repair) -> Held:
-    """A place as what reads it sees it: with the left side's values where they were put in."""
-    return replace(held, within=True) if held.place in {e.place for e in made.grafts} else held
+    """A place as what reads it sees it: with the left side's values where they were put in.
+
+    An output is no reader: that the right side gives out its own there is no fault of its own.
+    """
+    places = {each.place for each in made.grafts}
+    values = {each.right for each in places if not each.is_read}
+    put_in = held.place in places or (not held.place.is_read and held.place.right in values)
+    return replace(held, within=True) if put_in else held
 
 
 def _is_moved_over(made: Repair, fault: Held, sweep: Sweep, jumps: Mapping[str, Jump]) -> bool:
@@ -208,8 +214,8 @@ def _located(fault: Fault) -> Cause:
         what=words or "values",
         left_where=place.left_where,
         right_where=place.right_where,
-        left=ONE_VALUE if not fault.near else fault.near[0].left,
-        right=f"up to {fault.held.max_abs:.3g} away" if not fault.near else fault.near[0].right,
+        left=ONE_VALUE,
+        right=f"up to {fault.held.max_abs:.3g} away",
         proof=Proof.LOCATED,
         effect=fault.held.max_abs,
         reason="fed the same values, the two sides differ here",
