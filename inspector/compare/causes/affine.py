@@ -84,14 +84,16 @@ class Run:
 class Effective:
     """A run's parameters: weights [C, k] where its anchor has any, and offsets [C].
 
-    `kernel` are the anchor's own weights, which the slopes of the run come on top of. `grid` is how
-    far rounding to a grid can have moved each of them, `offset_grid` the same of offsets.
+    `kernel` are the anchor's own weights, which the slopes of the run come on top of, `window` the
+    dims of one output's: three in a row are no three in a column. `grid` is how far rounding to a
+    grid can have moved each of them, `offset_grid` the same of offsets.
     """
 
     kernel: Array | None
     offset: Array
     slope: Array
     size: Array
+    window: tuple[int, ...] = ()
     grid: Array | None = None
     offset_grid: Array | None = None
 
@@ -106,6 +108,14 @@ class Effective:
         some: Array = self.kernel[start:end].astype(np.float64)
         some *= np.broadcast_to(self.slope, len(self.kernel))[start:end, None]
         return some
+
+    def is_shaped_as(self, other: Effective) -> bool:
+        """Whether kernels have their weights along the same axes; more dims may be ones more."""
+        windows = self.window, other.window
+        if len(windows[0]) == len(windows[1]):
+            return windows[0] == windows[1]
+        long = [[dim for dim in each if dim != 1] for each in windows]
+        return long[0] == long[1]
 
     def moved(self, start: int, end: int) -> Array | float:
         """How far rounding to a grid can have moved `rows`."""
@@ -191,7 +201,8 @@ def _effective(run: Run, network: Network, steps: Steps) -> Effective | None:
         return None
     if roles["kernel"].tensor.dtype not in _FLOATS:
         return None
-    kernel = _by_output(run.anchor, normal(roles["kernel"], network.model.weights))
+    read = normal(roles["kernel"], network.model.weights)
+    kernel = _by_output(run.anchor, read)
     if kernel is None or affine.slope.size not in (1, len(kernel)):
         return None
     bias = np.zeros(1)
@@ -211,6 +222,7 @@ def _effective(run: Run, network: Network, steps: Steps) -> Effective | None:
         offset=np.broadcast_to(affine.slope * bias + affine.intercept, len(kernel)),
         slope=affine.slope,
         size=np.broadcast_to(np.abs(affine.slope * bias) + affine.size, len(kernel)),
+        window=read.shape[2:],
         grid=None if grid is None else _by_output(run.anchor, grid),
         offset_grid=None if offset_grid is None else np.ravel(offset_grid) * np.abs(affine.slope),
     )

@@ -129,7 +129,7 @@ def _compared(one: Effective, other: Effective) -> Array | None:
     """Which channels of two runs differ; None where their numbers cannot be held together."""
     unit = _ULPS * float(np.finfo(np.float32).eps)
     if one.kernel is not None and other.kernel is not None:
-        if one.kernel.shape != other.kernel.shape:
+        if one.kernel.shape != other.kernel.shape or not one.is_shaped_as(other):
             return None
         first = _rows_apart(one, other, unit)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -102,10 +103,21 @@ def _lie_alike(a: Stored, b: Stored) -> bool:
     if a.tensor.elements == b.tensor.elements == 1:
         return True
     if not a.spreads or not b.spreads:
-        return True
+        return a.role != f"input {a.position}" or _ends_alike(a, b)
     if a.dims is None or b.dims is None:
         return False
     return _without_leading_ones(a.dims) == _without_leading_ones(b.dims)
+
+
+def _ends_alike(a: Stored, b: Stored) -> bool:
+    """Whether vectors that no operator spreads itself are read in dims that later ones spread so.
+
+    What has a name of its own (a kernel, a bias) has its axes by that.
+    """
+    forms = _form_of(a), _form_of(b)
+    if forms[0] is None or forms[1] is None:
+        return True
+    return _without_leading_ones(forms[0]) == _without_leading_ones(forms[1])
 
 
 def _without_leading_ones(dims: tuple[int, ...]) -> tuple[int, ...]:
@@ -115,8 +127,19 @@ def _without_leading_ones(dims: tuple[int, ...]) -> tuple[int, ...]:
 
 def _stored_alike(a: Stored, b: Stored) -> bool:
     """Whether equal values as they are stored are equal values in common form."""
-    kinds = [(e.tensor.dtype, e.tensor.dims, e.transposed, e.turned, e.flat) for e in (a, b)]
+    kinds = [
+        (e.tensor.dtype, e.tensor.dims, _form_of(e), e.transposed, e.turned, e.flat) for e in (a, b)
+    ]
     return kinds[0] == kinds[1]
+
+
+def _form_of(stored: Stored) -> tuple[int, ...] | None:
+    """The dims in which a vector is read that no operator spreads: a kernel may be stored flat."""
+    moved = stored.transposed or stored.turned or stored.spreads
+    vector = stored.tensor.elements == max(stored.tensor.dims, default=1)
+    if moved or not vector or stored.dims is None:
+        return None
+    return stored.dims if math.prod(stored.dims) == stored.tensor.elements else None
 
 
 def normal(stored: Stored, weights: Weights) -> Array:
@@ -126,6 +149,8 @@ def normal(stored: Stored, weights: Weights) -> Array:
 
 def in_common_form(values: Array, stored: Stored) -> Array:
     """What goes with the elements of `stored`, in the order that `normal` gives."""
+    if (form := _form_of(stored)) is not None:
+        values = values.reshape(form)
     if stored.transposed != stored.turned:
         values = values.T
     if stored.flat is not None and values.shape[0] == int(np.prod(stored.flat.dims)):
