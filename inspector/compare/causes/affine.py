@@ -16,6 +16,7 @@ import numpy as np
 
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.grids import Steps, half_steps
+from inspector.compare.graphs.moves import axis_behind, in_words, way
 from inspector.compare.graphs.parameters import normal
 from inspector.compare.graphs.structure import Layer, Network, Stored
 from inspector.compare.runtime.run import Array
@@ -50,13 +51,15 @@ class Channels:
 class Run:
     """A layer, or a graph input, and the affine operators in a row behind it.
 
-    `value` is what comes out at the end.
+    `value` is what comes out at the end. `channel` says along what the operators work where the
+    anchor does not: how its value is moved, and which axis it is then.
     """
 
     anchor: Layer | None
     layers: tuple[Layer, ...]
     value: str
     affine: Channels
+    channel: str = ""
 
     @property
     def shown(self) -> str:
@@ -134,21 +137,78 @@ class Runs:
         for layer in network.layers:
             for name in dict.fromkeys(layer.inputs):
                 self._readers[name].append(layer)
+        nodes = network.model.graph.nodes
+        self._producer = {name: each for each in nodes for name in each.outputs if name}
         ends = (each.name for each in network.model.graph.outputs)
         self._outputs = {network.sources.get(name, name) for name in ends}
 
     def behind(self, value: str, anchor: Layer | None) -> Run:
-        """The run that begins with what computes `value`."""
+        """The run that begins with what computes `value`.
+
+        It ends where an operator works along another axis than those in front of it: a scale behind
+        a Transpose may be one for each row.
+        """
         affine = Channels(slope=np.ones(1), intercept=np.zeros(1), size=np.zeros(1))
         layers: list[Layer] = []
+        axis = self._channel_axis(value, anchor)
+        undecided, channel, moves = axis is None and not is_weighted(anchor), "", ""
+        graph = self._network.model.graph
         while value not in self._outputs and len(readers := self._readers[value]) == 1:
-            found = affine_of(readers[0], self._network)
+            layer = readers[0]
+            found = affine_of(layer, self._network)
             if found is None or not _fits(affine, found):
                 break
-            layers.append(readers[0])
+            read = _name_read(layer)
+            nodes = way(self._producer, value, read)
+            if nodes is None:
+                break
+            axis = axis if axis is None else axis_behind(graph, nodes, axis)
+            moves += in_words(graph, nodes)
+            if found.slope.size > 1 or found.intercept.size > 1:
+                own = _channel_axis(layer, self._network)
+                if undecided:
+                    undecided, channel, axis = False, f"axis {own} behind {moves}", own
+                elif axis is None or axis != own:
+                    break
+            axis = None if axis is None else self._lengthened(layer, read, axis)
+            layers.append(layer)
             affine = affine.then(found)
-            value = readers[0].value
-        return Run(anchor=anchor, layers=tuple(layers), value=value, affine=affine)
+            value = layer.value
+        return Run(anchor=anchor, layers=tuple(layers), value=value, affine=affine, channel=channel)
+
+    def _channel_axis(self, value: str, anchor: Layer | None) -> int | None:
+        """The axis of channels of what an anchor gives; None where nothing tells it."""
+        known = self._network.model.graph.values.get(value)
+        rank = None if known is None or known.dims is None else len(known.dims)
+        if is_weighted(anchor) and anchor is not None:
+            dense = anchor.op == "Dense" and anchor.node_fact.op_type != "Gemm"
+            return (None if rank is None else rank - 1) if dense else 1
+        axes = self._network.layouts.axes.get(value)
+        return axes.index(1) if axes is not None else 1 if rank == 2 else None
+
+    def _lengthened(self, layer: Layer, read: str, axis: int) -> int | None:
+        """`axis` in what an operator gives, which a number with many dims may make longer."""
+        values = self._network.model.graph.values
+        before, after = (values.get(name) for name in (read, layer.value))
+        if before is None or after is None or before.dims is None or after.dims is None:
+            return axis if all(len(each.dims or (1, 1)) <= 1 for each in layer.stored) else None
+        return axis + len(after.dims) - len(before.dims)
+
+
+def _name_read(layer: Layer) -> str:
+    """Under which name an affine operator reads what it changes."""
+    if layer.op == "BatchNormalization":
+        return layer.node_fact.input(0)
+    return layer.node_fact.input(1 - layer.stored[0].position)
+
+
+def _channel_axis(layer: Layer, network: Network) -> int:
+    """The axis along which an affine operator with a vector works."""
+    if layer.op == "BatchNormalization":
+        return 1
+    read = network.model.graph.values[_name_read(layer)].dims or ()
+    dims = layer.stored[0].dims or ()
+    return len(read) - len(dims) + next(at for at, dim in enumerate(dims) if dim != 1)
 
 
 def _fits(affine: Channels, behind: Channels) -> bool:

@@ -75,7 +75,7 @@ def judged_by_run(
     notes: list[str] = []
     for left, right in paired_runs(found):
         within = _candidates_in(left, right, left_of)
-        if not within or left.operators == right.operators:
+        if not within or left.operators == right.operators or left.channel != right.channel:
             continue
         one = effective(left, found.left, steps[0])
         other = effective(right, found.right, steps[1])
