@@ -1,4 +1,4 @@
-"""A scale or BatchNorm behind a Transpose or Reshape, against one folded into the layer in front."""
+"""A scale or BatchNorm behind a Transpose or Reshape, and one folded into the layer in front."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from inspector.compare.causes.paired import (
     parameter_difference,
     wiring_difference,
 )
-from inspector.compare.causes.turned import turned_inputs
+from inspector.compare.causes.turned import turned_inputs, turned_outputs
 from inspector.compare.causes.units import judged_by_run
 from inspector.compare.graphs import clipping
 from inspector.compare.graphs.align import Alignment
@@ -108,6 +108,7 @@ def find_differences(
     judged = judged_by_run(candidates, found, steps)
     candidates = [*as_few(judged.candidates), *_output_differences(found, outputs)]
     candidates += turned_inputs(found, inputs)
+    candidates += turned_outputs(found, outputs)
     candidates += _layout_differences(inputs, outputs)
     return Differences(
         candidates=_from_input_to_output(candidates, right),

@@ -7,16 +7,27 @@ paired layers have to read what they read in the same order of axes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.graphs.lie import Fixed, Lie, fixed, stretched, turned
 from inspector.compare.graphs.structure import Layer, Network
+from inspector.compare.graphs.view import commutes
 from inspector.compare.pairing.layout import Axes
 from inspector.compare.pairing.pair import Pair
 from inspector.facts.comparison import CauseKind
 
 _SAME = frozenset({"Identity", "Dropout"})
 _RESHAPES = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
+_ORDERED = frozenset(
+    "Conv ConvTranspose MatMul Gemm Einsum Tile Expand GatherND ScatterND GridSample RoiAlign LSTM "
+    "GRU RNN".split()
+)
+"""What goes by the order of axes and has no attribute that could be counted in another layout."""
+
+_MOST = 4
+"""Views of one value that are tried in every order."""
 
 
 class Turns:
@@ -28,53 +39,83 @@ class Turns:
     def __init__(self, network: Network, fed: Mapping[str, Axes]) -> None:
         self._network = network
         self._fed = fed
-        self._orders: dict[str, Axes | None] = {}
+        self._lies: dict[str, Lie] = {}
         for node in network.model.graph.nodes:
             if not node.is_standard or not node.outputs:
                 continue
             above, out = node.input(0), node.outputs[0]
-            if node.op_type in _SAME and above in self._orders:
-                self._orders[out] = self._orders[above]
+            before = self._lies.get(above, Lie())
+            if node.op_type in _SAME and above in self._lies:
+                self._lies[out] = before
             elif node.op_type in _RESHAPES:
-                self._orders[out] = None
+                self._lies[out] = self._reshaped(before, above, out)
             elif node.op_type == "Transpose":
-                self._orders[out] = self._turned(above, node.ints_attribute("perm"))
+                order = self._turned(before.order, above, node.ints_attribute("perm"))
+                self._lies[out] = Lie(order=order, shapes=before.shapes)
 
-    def _turned(self, above: str, perm: Axes | None) -> Axes | None:
-        before = self._orders.get(above, ())
+    def _reshaped(self, before: Lie, above: str, out: str) -> Lie:
+        order = before.order
+        if not before.shapes and order is not None:
+            order = self._in_layout(self._network.sources.get(above, above), order)
+        return Lie(shapes=(*before.shapes, (order, self._dims(out))))
+
+    def _turned(self, before: Axes | None, above: str, perm: Axes | None) -> Axes | None:
         if before is None:
             return None
         if perm is None:  # all of them turned round
-            known = self._network.model.graph.values.get(above)
-            if known is None or known.dims is None:
+            known = self._dims(above)
+            if known is None:
                 return None
-            perm = tuple(reversed(range(len(known.dims))))
-        return tuple(before[at] for at in perm) if before else perm
+            perm = tuple(reversed(range(len(known))))
+        found = tuple(before[at] for at in perm) if before else perm
+        return () if found == tuple(sorted(found)) else found
 
-    def read(self, layer: Layer) -> list[tuple[str, str, Axes | None]]:
-        """Each value that a layer's node reads of others: where from, its name, and its order.
+    def _dims(self, value: str) -> Fixed | None:
+        known = self._network.model.graph.values.get(value)
+        return None if known is None or known.dims is None else fixed(known.dims)
 
-        The order is () for the plain one of any rank, and None where it is not known.
-        """
+    def read(self, layer: Layer) -> list[tuple[str, str, Lie]]:
+        """Each value that a layer's node reads of others: where from, its name, and how it lies."""
         wanted = set(layer.inputs)
         found = []
         for name in layer.node_fact.inputs:
             source = self._network.sources.get(name, name)
             if source in wanted:
-                found.append((source, name, self._in_layout(source, name)))
+                found.append((source, name, self._lie(layer, source, name)))
         return found
 
-    def _in_layout(self, source: str, name: str) -> Axes | None:
-        """The order of axes at `name`, as the layout of `source` counts them where it is known."""
-        order = self._orders.get(name, ())
+    def _lie(self, layer: Layer, source: str, name: str) -> Lie:
+        own, known = self._lies.get(name, Lie()), self._network.model.graph.values
+        read, result = (
+            each.dims if (each := known.get(value)) is not None else None
+            for value in (name, layer.node)
+        )
+        axes = self._network.layouts.axes.get(layer.node)
+        is_plain = own.order is not None and not own.shapes
+        return Lie(
+            order=self._in_layout(source, own.order or ()) if is_plain else own.order,
+            shapes=own.shapes,
+            dims=self._dims(name),
+            stretched=stretched(layer.node_fact, read, result, axes),
+            told=axes is not None,
+            rank=len(result or ()),
+        )
+
+    def _in_layout(self, source: str, order: Axes) -> Axes:
+        """An order of the axes of `source` as its layout counts them where that is known."""
         axes = self._network.layouts.axes.get(source, self._fed.get(source))
-        if order is None:
-            return None
         if axes is not None and order and len(axes) == len(order):
             order = tuple(axes[at] for at in order)
         elif axes is not None:
             order = axes
         return () if order == tuple(sorted(order)) else order
+
+    def is_handed_on(self, layer: Layer, lie: Lie) -> bool:
+        """Whether what a layer gives has its axes as it reads them, as far as that is known."""
+        axes = self._network.layouts.axes.get(layer.node)
+        if axes is None or lie.order is None or lie.shapes:
+            return True
+        return (lie.order or tuple(range(len(axes)))) == axes
 
 
 def turned_inputs(found: Correspondence, inputs: Sequence[Pair]) -> Iterator[Candidate]:
@@ -83,8 +124,8 @@ def turned_inputs(found: Correspondence, inputs: Sequence[Pair]) -> Iterator[Can
     rights = Turns(found.right, {each.right.name: each.permutations[0] for each in inputs})
     for a, b in found.alignment.pairs:
         left = [
-            (found.right_of(source), name, order)
-            for source, name, order in lefts.read(a)
+            (found.right_of(source), name, lie)
+            for source, name, lie in lefts.read(a)
             if found.past_left(source) == source
         ]
         right = [each for each in rights.read(b) if found.past_right(each[0]) == each[0]]
@@ -93,12 +134,14 @@ def turned_inputs(found: Correspondence, inputs: Sequence[Pair]) -> Iterator[Can
                 continue
             one = [each for each in left if each[0] == value]
             other = [each for each in right if each[0] == value]
-            if len(one) != len(other) or _told(found, one, other):
+            if len(one) != len(other):
                 continue
-            orders = [[order for _, _, order in each] for each in (one, other)]
-            if None in (*orders[0], *orders[1]) or sorted(map(str, orders[0])) == sorted(
-                map(str, orders[1])
-            ):
+            lies = [lie for _, _, lie in one], [lie for _, _, lie in other]
+            handed_on = all(lefts.is_handed_on(a, lie) for lie in lies[0]) and all(
+                rights.is_handed_on(b, lie) for lie in lies[1]
+            )
+            undone = handed_on and a.node_fact.op_type not in _ORDERED
+            if (undone and _told(found, one, other)) or _lie_alike(a, *lies):
                 continue
             yield Candidate(
                 kind=CauseKind.STRUCTURE,
@@ -107,10 +150,42 @@ def turned_inputs(found: Correspondence, inputs: Sequence[Pair]) -> Iterator[Can
                 right_where=b.shown,
                 left_node=a.node,
                 right_node=b.node,
-                left=_in_words(orders[0]),
-                right=_in_words(orders[1]),
-                reason="a Transpose in front stands on one side alone",
+                left=" and ".join(each.shown for each in lies[0]),
+                right=" and ".join(each.shown for each in lies[1]),
+                reason="what moves axes in front is not the same on both sides",
             )
+
+
+def turned_outputs(found: Correspondence, outputs: Sequence[Pair]) -> Iterator[Candidate]:
+    """Outputs whose axes, as the graphs tell them, are not those that are held together."""
+    for each in outputs:
+        left = found.left.layouts.axes.get(each.left.name)
+        right = found.right.layouts.axes.get(each.right.name)
+        order = each.permutations[0]
+        if left is None or right is None or not len(left) == len(right) == len(order):
+            continue
+        known = found.right.model.graph.values.get(each.right.name)
+        dims = None if known is None or known.dims is None else fixed(known.dims)
+        if not turned(tuple(left[at] for at in order), dims, right, dims):
+            continue
+        yield Candidate(
+            kind=CauseKind.STRUCTURE,
+            what="order of axes",
+            left_where=each.left.name,
+            right_where=each.right.name,
+            left=str(list(left)),
+            right=str(list(right)),
+            reason="a Transpose in front is undone on one side alone",
+        )
+
+
+def _lie_alike(layer: Layer, one: Sequence[Lie], other: Sequence[Lie]) -> bool:
+    """Whether views of one value may be the same, each in its place where that matters."""
+    free = commutes(layer.node_fact) and len(other) <= _MOST
+    return any(
+        not any(a.differs(b) for a, b in zip(one, each, strict=True))
+        for each in (permutations(other) if free else (other,))
+    )
 
 
 def _is_told_once(found: Correspondence, value: str) -> bool:
@@ -121,15 +196,11 @@ def _is_told_once(found: Correspondence, value: str) -> bool:
 
 def _told(
     found: Correspondence,
-    one: list[tuple[str, str, Axes | None]],
-    other: list[tuple[str, str, Axes | None]],
+    one: Sequence[tuple[str, str, Lie]],
+    other: Sequence[tuple[str, str, Lie]],
 ) -> bool:
     """Whether the layouts of all that is read are known: then they are undone elsewhere."""
     axes = found.left.layouts.axes, found.right.layouts.axes
     return all(name in axes[0] for _, name, _ in one) and all(
         name in axes[1] for _, name, _ in other
     )
-
-
-def _in_words(orders: list[Axes | None]) -> str:
-    return " and ".join(str(list(each)) if each else "plain" for each in orders)

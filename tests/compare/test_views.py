@@ -1,0 +1,142 @@
+"""Operators that read one value under several views, or views that are moved otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from inspector.facts.comparison import Verdict
+from tests.compare.conftest import Compare
+from tests.compare.test_told_apart import ONE, assert_one, hidden, shown
+
+SHAPES = {"heads": np.array([0, 2, 2]), "joined": np.array([-1, 4]), "one": [1], "zero": [0]}
+
+
+def made(make: Any, text: str, **more: Any) -> onnx.ModelProto:
+    words = set(text.replace(",", " ").replace("(", " ").replace(")", " ").split())
+    known = {name: np.array(value, np.int64) for name, value in SHAPES.items()}
+    return make(text, **{k: v for k, v in (known | more).items() if k in words})
+
+
+def assert_apart(compare: Compare, one: str, other: str, **more: Any) -> None:
+    for make, wanted in ((hidden, Verdict.AGREES), (shown, Verdict.DIFFERENT)):
+        left, right = made(make, one, **more), made(make, other, **more)
+        for pair in ((left, right), (right, left)):
+            found = compare(*pair)
+            assert found.verdict is wanted, found.reason
+
+
+def assert_together(compare: Compare, one: str, other: str, **more: Any) -> None:
+    for make in (hidden, shown):
+        assert_one(compare, made(make, one, **more), made(make, other, **more))
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Sub"])
+def test_two_views_of_one_value_stand_in_their_places(compare: Compare, op: str) -> None:
+    turn = "t = Transpose (x) "
+    assert_apart(compare, f"{turn} b = {op} (x, t)", f"{turn} b = {op} (t, x)")
+    twice = "u = Transpose (x) t = Transpose (u) s = Transpose (t) "
+    assert_together(compare, f"{turn} b = {op} (x, t)", f"{twice} b = {op} (t, s)")
+
+
+def test_where_an_operator_does_not_mind_their_order_it_is_none(compare: Compare) -> None:
+    turn = "t = Transpose (x) "
+    assert_together(compare, f"{turn} b = Mul (x, t)", f"{turn} b = Mul (t, x)")
+    assert_apart(compare, f"{turn} b = Mul (x, t)", "b = Mul (x, x)")
+
+
+def pairwise(first: int, second: int, extra: str = "") -> str:
+    """Which of the first row's numbers are above which."""
+    return (
+        f"r = Gather <axis = 0> (x, first) u = Unsqueeze (r, a{first}) v = Unsqueeze (r, a{second})"
+        f" {extra} g = Sub (u, v) b = Identity (g)"
+    )
+
+
+def test_numbers_held_against_each_other_by_row_or_by_column(compare: Compare) -> None:
+    more = {"first": np.int64(0), "a0": np.array([0]), "a1": np.array([1])}
+    assert_apart(compare, pairwise(0, 1), pairwise(1, 0), **more)
+    shapes = {"row": np.array([1, 4]), "column": np.array([-1, 1])}
+    written = (
+        "r = Gather <axis = 0> (x, first) u = Reshape (r, row) v = Reshape (r, column)"
+        " b = Sub (u, v)"
+    )
+    assert_together(compare, pairwise(0, 1), written, **more, **shapes)
+
+
+def test_a_vector_that_is_computed_is_put_along_one_axis(compare: Compare) -> None:
+    text = "r = Gather <axis = 0> (x, first) u = Unsqueeze (r, a{}) b = Mul (x, u)"
+    more = {"first": np.int64(0), "a0": np.array([0]), "a1": np.array([1])}
+    assert_apart(compare, text.format(0), text.format(1), **more)
+    plain = "r = Gather <axis = 0> (x, first) b = Mul (x, r)"
+    assert_together(compare, text.format(0), plain, **more)
+
+
+def heads(way: str) -> str:
+    return f"h = Reshape (x, heads) {way} e = Tanh (t) b = Reshape (e, joined)"
+
+
+def test_what_is_turned_behind_a_reshape_is_held_against_it(compare: Compare) -> None:
+    one = heads("t = Transpose <perm = [0, 2, 1]> (h)")
+    assert_apart(compare, one, heads("t = Transpose <perm = [2, 0, 1]> (h)"))
+    assert_apart(compare, one, heads("t = Identity (h)"))
+    twice = "u = Transpose <perm = [1, 0, 2]> (h) t = Transpose <perm = [1, 2, 0]> (u)"
+    assert_together(compare, one, heads(twice))
+
+
+def test_a_batch_of_one_may_stand_anywhere(compare: Compare) -> None:
+    """What the order of axes of length 1 is, no operator behind a Reshape can tell."""
+    shapes = {"wide": np.array([1, 4, 4]), "back": np.array([4, 4])}
+    text = "h = Reshape (x, wide) t = {} (h) e = Tanh (t) b = Reshape (e, back)"
+    moved = text.format("Transpose <perm = [1, 0, 2]>")
+    for make in (hidden, shown):
+        found = compare(made(make, text.format("Identity"), **shapes), made(make, moved, **shapes))
+        assert found.verdict in ONE
+
+
+KERNEL = np.arange(1, 17, dtype=np.float32).reshape(4, 4, 1, 1) / 16
+IMAGE = ("N", 4, 4, 4)
+SWAP = "Transpose <perm = [0, 1, 3, 2]>"
+
+
+def image(make: Any, way: str) -> onnx.ModelProto:
+    return make(f"m = Conv (x, k) {way}", IMAGE, k=KERNEL)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("b = Relu (m)", f"t = {SWAP} (m) b = Relu (t)"),
+        ("b = Conv (m, k)", f"t = {SWAP} (m) b = Conv (t, k)"),
+        ("b = MatMul (m, m)", f"t = {SWAP} (m) b = MatMul (t, t)"),
+    ],
+)
+def test_height_and_width_are_held_together_where_a_layout_is_told(
+    compare: Compare, one: str, other: str
+) -> None:
+    for make, wanted in ((hidden, Verdict.AGREES), (shown, Verdict.DIFFERENT)):
+        for pair in ((one, other), (other, one)):
+            found = compare(*(image(make, way) for way in pair))
+            assert found.verdict is wanted, found.reason
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("b = Relu (m)", f"t = {SWAP} (m) r = Relu (t) b = {SWAP} (r)"),
+        (
+            "r = Relu (m) b = Conv (r, k)",
+            "t = Transpose <perm = [0, 2, 3, 1]> (m) r = Relu (t)"
+            " u = Transpose <perm = [0, 3, 1, 2]> (r) b = Conv (u, k)",
+        ),
+        ("b = MatMul (m, m)", f"t = {SWAP} (m) s = {SWAP} (t) b = MatMul (m, s)"),
+    ],
+)
+@pytest.mark.parametrize("make", [hidden, shown])
+def test_what_is_turned_back_is_one_where_a_layout_is_told(
+    compare: Compare, one: str, other: str, make: Any
+) -> None:
+    assert_one(compare, image(make, one), image(make, other))
