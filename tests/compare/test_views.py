@@ -140,3 +140,76 @@ def test_what_is_turned_back_is_one_where_a_layout_is_told(
     compare: Compare, one: str, other: str, make: Any
 ) -> None:
     assert_one(compare, image(make, one), image(make, other))
+
+
+LAST, FIRST = "Transpose <perm = [0, 2, 3, 1]>", "Transpose <perm = [0, 3, 1, 2]>"
+
+
+def reversed_along(make: Any, layout: str, axis: int) -> onnx.ModelProto:
+    """Numbers from back to front along an axis."""
+    ends = {"start": [3], "end": [-9], "axis": [axis], "step": [-1]}
+    cut = "Slice ({}, start, end, axis, step)"
+    text = f"b = {cut.format('m')}"
+    if layout == "NHWC":
+        text = f"t = {LAST} (m) s = {cut.format('t')} b = {FIRST} (s)"
+    given = {name: np.array(each, np.int64) for name, each in ends.items()}
+    return make(f"m = Conv (x, k) {text}", IMAGE, k=KERNEL, **given)
+
+
+def test_what_is_sliced_is_counted_in_the_layout_it_is_in(compare: Compare) -> None:
+    for make, wanted in ((hidden, Verdict.AGREES), (shown, Verdict.DIFFERENT)):
+        channels = reversed_along(make, "NCHW", 1)
+        assert compare(channels, reversed_along(make, "NHWC", 1)).verdict is wanted
+        for layout, axis in (("NHWC", 3), ("NHWC", -1), ("NCHW", -3)):
+            assert_one(compare, channels, reversed_along(make, layout, axis))
+
+
+WHERE = {
+    "a0": np.array([0]),
+    "a1": np.array([1]),
+    "square": np.array([4, 4]),
+    "nought": np.float32(0),
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.array([1, 0, 1, 0], bool), "u = Unsqueeze (v, a{}) b = Where (u, x, nought)"),
+        (
+            np.array([1, 2, 3, 4], np.int64),
+            "i = Cast <to = 7> (x) u = Unsqueeze (v, a{}) m = Min (i, u) b = Cast <to = 1> (m)",
+        ),
+        (
+            np.array([1, 2, 3, 4], np.float32),
+            "u = Unsqueeze (v, a{}) e = Expand (u, square) b = Mul (x, e)",
+        ),
+        (np.array([1, 2, 3, 4], np.float32), "u = Unsqueeze (v, a{}) e = Neg (u) b = Mul (x, e)"),
+        (
+            np.array([1, 2, 3, 4], np.float32),
+            "u = Unsqueeze (v, a{}) m = MatMul (x, w) b = Add (m, u)",
+        ),
+    ],
+    ids=["flags", "integers", "Expand", "Neg", "bias"],
+)
+def test_a_stored_vector_lies_along_one_axis(compare: Compare, values: Any, text: str) -> None:
+    more = {**WHERE, "v": values, "w": np.eye(4, dtype=np.float32) + 1}
+    assert_apart(compare, text.format(0), text.format(1), **more)
+    # Read as it is stored, it is a row.
+    plain = text.replace("u = Unsqueeze (v, a{})", "u = Identity (v)")
+    assert_together(compare, text.format(0), plain, **more)
+
+
+def test_a_bias_of_a_convolution_is_one_for_each_channel(compare: Compare) -> None:
+    along = {"channels": [4, 1, 1], "width": [1, 1, 4]}
+    for make, wanted in ((hidden, Verdict.AGREES), (shown, Verdict.DIFFERENT)):
+
+        def biased(text: str, make: Any = make, **shape: Any) -> onnx.ModelProto:
+            bias = np.array([1, 2, 3, 4], np.float32)
+            given = {name: np.array(each, np.int64) for name, each in shape.items()}
+            return make(text, IMAGE, k=KERNEL, v=bias, **given)
+
+        text = "m = Conv (x, k) u = Reshape (v, to) b = Add (m, u)"
+        right = biased(text, to=along["channels"])
+        assert compare(right, biased(text, to=along["width"])).verdict is wanted
+        assert_one(compare, right, biased("b = Conv (x, k, v)"))

@@ -18,7 +18,6 @@ from inspector.compare.pairing.layout import Axes
 from inspector.compare.pairing.pair import Pair
 from inspector.facts.comparison import CauseKind
 
-_SAME = frozenset({"Identity", "Dropout"})
 _RESHAPES = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
 _ORDERED = frozenset(
     "Conv ConvTranspose MatMul Gemm Einsum Tile Expand GatherND ScatterND GridSample RoiAlign LSTM "
@@ -44,14 +43,16 @@ class Turns:
             if not node.is_standard or not node.outputs:
                 continue
             above, out = node.input(0), node.outputs[0]
+            if network.sources.get(out, out) == out:
+                continue  # a layer's own
             before = self._lies.get(above, Lie())
-            if node.op_type in _SAME and above in self._lies:
-                self._lies[out] = before
-            elif node.op_type in _RESHAPES:
+            if node.op_type in _RESHAPES:
                 self._lies[out] = self._reshaped(before, above, out)
             elif node.op_type == "Transpose":
                 order = self._turned(before.order, above, node.ints_attribute("perm"))
                 self._lies[out] = Lie(order=order, shapes=before.shapes)
+            else:
+                self._lies[out] = before
 
     def _reshaped(self, before: Lie, above: str, out: str) -> Lie:
         order = before.order

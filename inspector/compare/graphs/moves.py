@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from inspector.facts.model import Dim, Graph, Node
 
-_NOTHING = frozenset({"Identity", "Dropout"})
+_RESHAPES = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
 
 
 def way(producer: Mapping[str, Node], source: str, name: str) -> tuple[Node, ...] | None:
-    """The nodes from `source` to `name`, in order; None where `name` is not moved from it."""
+    """The nodes that move axes from `source` to `name`, in order; None where none lead there."""
     found: list[Node] = []
     while name != source:
         node = producer.get(name)
@@ -23,7 +23,7 @@ def way(producer: Mapping[str, Node], source: str, name: str) -> tuple[Node, ...
             return None
         found.append(node)
         name = node.input(0)
-    return tuple(each for each in reversed(found) if each.op_type not in _NOTHING)
+    return tuple(each for each in reversed(found) if each.op_type in _RESHAPES | {"Transpose"})
 
 
 def axis_behind(graph: Graph, nodes: Sequence[Node], axis: int) -> int | None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from inspector.compare.graphs import clipping, reduction
+from inspector.compare.graphs import clipping, inlined, reduction
 from inspector.compare.graphs.attributes import words_of
-from inspector.compare.graphs.broadcast import Place, lengthened, place_of, spreads
+from inspector.compare.graphs.broadcast import Place, place_of, spreads
 from inspector.compare.graphs.digest import digest_of_tensor
 from inspector.compare.graphs.sequence import in_sequence, names_read
 from inspector.compare.graphs.view import (
@@ -170,7 +170,7 @@ class _Builder:
         dense = self._view.is_dense(node)
         op = "Dense" if dense else node.op_type
         stored, inline = self._stored_inputs(node, dense=dense, bias=bias)
-        attributes = {**self._attributes(node, dense=dense), **inline}
+        attributes = {**self._attributes(node, dense=dense), **inline, **self._sliced(node)}
         if (clipped := self._bounds(node)) is not None:
             op, attributes, stored = clipping.OPERATOR, clipped, ()
         if reduction.is_reduction(node):
@@ -226,7 +226,7 @@ class _Builder:
             if not tensor.is_float and tensor.elements <= _INLINE:
                 inline[f"input {position}"] = self._inline(node, position, tensor)
                 continue
-            dims = self._read_dims(name, tensor)
+            dims = self._view.read_dims(name, tensor)
             by_feature = of_kernel or (not dense and len(tensor.dims) == 1)
             found.append(
                 Stored(
@@ -252,36 +252,34 @@ class _Builder:
                     tensor=tensor,
                     node=bias.outputs[0],
                     position=at,
-                    dims=self._read_dims(bias.input(at), tensor),
+                    dims=self._view.read_dims(bias.input(at), tensor),
                     label=f"{bias.op_type} {bias.label!r}" if bias.label else bias.op_type,
                 )
             )
         return tuple(found), inline
 
     def _inline(self, node: Node, position: int, tensor: Tensor) -> str:
-        """The values of a short tensor, and their axes where a layout moves them."""
-        words = str(self._view.model.weights.load(tensor).tolist())
-        axes = self._layouts.axes.get(first_output(node))
-        if axes is None or axes == tuple(range(len(axes))) or not spreads(node, position):
-            return words
-        place = self._place(node, self._read_dims(node.input(position), tensor))
-        return words if place is None or not place.axes else f"{words} along {place.axes}"
+        return inlined.in_words(
+            node,
+            position,
+            self._view.model.weights.load(tensor),
+            dims=self._view.read_dims(node.input(position), tensor),
+            axes=self._layouts.axes.get(first_output(node)),
+        )
+
+    def _sliced(self, node: Node) -> dict[str, str]:
+        """The bounds of a Slice, with axes counted from the front and channels first."""
+        dims = self._dims(node.input(0))
+        if dims is None or node.op_type != "Slice" or not node.is_standard:
+            return {}
+        axes = self._layouts.axes.get(node.input(0), tuple(range(len(dims))))
+        return inlined.of_slice(node, self._values, axes) or {}
 
     def _place(self, node: Node, dims: Sequence[int] | None) -> Place | None:
         """To which axes of its result a node puts a stored tensor that it reads in `dims`."""
         result = first_output(node)
         axes, known = self._layouts.axes.get(result), self._dims(result)
         return place_of(node, dims, axes=axes, result=known, opset=self._view.model.opset)
-
-    def _read_dims(self, name: str, tensor: Tensor) -> tuple[int, ...] | None:
-        """The dims in which a stored tensor is read under `name`."""
-        if name in self._view.graph.initializers or self._view.producer[name].op_type == "Constant":
-            return tensor.dims
-        dims = self._dims(name)
-        if dims is None:
-            return lengthened(self._view.producer[name], tensor)
-        found = tuple(dim for dim in dims if isinstance(dim, int))
-        return found if len(found) == len(dims) else None
 
     def _attributes(self, node: Node, *, dense: bool) -> dict[str, str]:
         """The attributes that say what the operator computes, in words that can be compared."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from inspector.compare.graphs.broadcast import lengthened
 from inspector.compare.graphs.padding import Padding, together
 from inspector.compare.runtime.run import Array
 from inspector.facts.graphs import captured
@@ -74,6 +75,16 @@ class View:
         """
         return self._tensors.get(value)
 
+    def read_dims(self, name: str, tensor: Tensor) -> tuple[int, ...] | None:
+        """The dims in which a stored tensor is read under `name`."""
+        if name in self.graph.initializers or self.producer[name].op_type == "Constant":
+            return tensor.dims
+        known = self.graph.values.get(name)
+        if known is None or known.dims is None:
+            return lengthened(self.producer[name], tensor)
+        found = tuple(dim for dim in known.dims if isinstance(dim, int))
+        return found if len(found) == len(known.dims) else None
+
     def _find_stored(self) -> dict[str, Tensor]:
         found = dict(self.graph.initializers)
         for node in self.graph.nodes:
@@ -137,13 +148,16 @@ class View:
             if node.op_type != "Add" or not node.is_standard:
                 continue
             for at in (0, 1):
-                bias, owner = self.stored(node.input(1 - at)), self.producer.get(node.input(at))
-                if bias is not None and owner is not None and self._takes_bias(owner, bias):
+                name, owner = node.input(1 - at), self.producer.get(node.input(at))
+                bias = self.stored(name)
+                dims = self.read_dims(name, bias) if bias is not None else None
+                if dims is not None and owner is not None and self._takes_bias(owner, dims):
                     self.bias_of[id(owner)] = node
                     self.absorbed[node.outputs[0]] = owner
                     break
 
-    def _takes_bias(self, owner: Node, bias: Tensor) -> bool:
+    def _takes_bias(self, owner: Node, dims: tuple[int, ...]) -> bool:
+        """Whether what is read in `dims` is one number for each output of a layer."""
         value = owner.outputs[0]
         shown = any(value == each.name for each in self.graph.outputs)
         alone = self._users[value] == 1 and not shown
@@ -151,17 +165,19 @@ class View:
             return False
         if owner.op_type == "MatMul" and (kernel := self.kernel(owner)) is not None:
             out = kernel[0].dims[0 if kernel[1] else 1]
-            return bias.elements == out and bias.dims in ((out,), (1, out))
+            return dims in ((out,), (1, out))
         weight = self.stored(owner.input(1))
         if weight is None:
             return False
         if owner.op_type in CONVOLUTIONS and not owner.input(2):
-            spatial = len(weight.dims) - 2
+            form = self.read_dims(owner.input(1), weight)
+            if form is None or len(form) < 2:
+                return False
+            spatial = len(form) - 2
             at = 0 if owner.op_type == "Conv" else 1
-            channels = weight.dims[at] * (1 if at == 0 else owner.int_attribute("group", 1))
-            return bias.dims[-spatial - 1 :] == (channels, *(1,) * spatial) and (
-                bias.elements == channels
-            )
+            channels = form[at] * (1 if at == 0 else owner.int_attribute("group", 1))
+            vector = (channels, *(1,) * spatial)
+            return dims in (vector, (1, *vector))
         return False
 
     def layer_node(self, value: str) -> Node | None:
