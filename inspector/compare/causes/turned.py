@@ -7,6 +7,7 @@ paired layers have to read what they read in the same order of axes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import permutations
 
 from inspector.compare.causes.candidate import Candidate
@@ -17,6 +18,7 @@ from inspector.compare.graphs.view import commutes
 from inspector.compare.pairing.layout import Axes
 from inspector.compare.pairing.pair import Pair
 from inspector.facts.comparison import CauseKind
+from inspector.facts.graphs import captured
 
 _RESHAPES = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
 _ORDERED = frozenset(
@@ -77,12 +79,14 @@ class Turns:
 
     def read(self, layer: Layer) -> list[tuple[str, str, Lie]]:
         """Each value that a layer's node reads of others: where from, its name, and how it lies."""
-        wanted = set(layer.inputs)
+        wanted, inner = set(layer.inputs), captured(layer.node_fact)
         found = []
-        for name in layer.node_fact.inputs:
+        for at, name in enumerate((*layer.node_fact.inputs, *inner)):
             source = self._network.sources.get(name, name)
             if source in wanted:
-                found.append((source, name, self._lie(layer, source, name)))
+                lie = self._lie(layer, source, name)
+                is_inner = at >= len(layer.node_fact.inputs)
+                found.append((source, name, replace(lie, exact=True) if is_inner else lie))
         return found
 
     def _lie(self, layer: Layer, source: str, name: str) -> Lie:
@@ -141,7 +145,8 @@ def turned_inputs(found: Correspondence, inputs: Sequence[Pair]) -> Iterator[Can
             handed_on = all(lefts.is_handed_on(a, lie) for lie in lies[0]) and all(
                 rights.is_handed_on(b, lie) for lie in lies[1]
             )
-            undone = handed_on and a.node_fact.op_type not in _ORDERED
+            inner = any(lie.exact for lie in lies[0])
+            undone = handed_on and not inner and a.node_fact.op_type not in _ORDERED
             if (undone and _told(found, one, other)) or _lie_alike(a, *lies):
                 continue
             yield Candidate(

@@ -20,7 +20,8 @@ class Lie:
     `order` is () for the plain one, and None where it is not known. `shapes` are the dims that it
     was reshaped to, each with the order before; `dims` those that are read. `stretched` says of
     axes of an operator's result whether this operand is repeated along them, where that is known,
-    and `told` whether those axes are counted channels first.
+    and `told` whether those axes are counted channels first. `exact` is what a subgraph reads:
+    its operators are held together as they are written.
     """
 
     order: Axes | None = ()
@@ -29,16 +30,19 @@ class Lie:
     stretched: Mapping[int, bool] | None = None
     told: bool = False
     rank: int = 0
+    exact: bool = False
 
     def differs(self, other: Lie) -> bool:
         """Whether two surely lie otherwise."""
+        if self.exact and not _may_be_one(self.dims, other.dims):
+            return True
         return self._is_turned(other) or self._is_put_otherwise(other)
 
     def _is_turned(self, other: Lie) -> bool:
         if len(self.shapes) != len(other.shapes):
             return False
         for (one, dims), (two, others) in zip(self.shapes, other.shapes, strict=True):
-            if one != two or dims is None or others is None or not _may_be_one(dims, others):
+            if one != two or None in (dims, others) or not _may_be_one(dims, others):
                 return False
         return turned(self.order, self.dims, other.order, other.dims)
 
@@ -84,7 +88,10 @@ def _long(order: Axes, dims: Fixed | None) -> list[int] | None:
     return [axis for axis, dim in zip(axes, dims, strict=True) if dim != 1]
 
 
-def _may_be_one(one: Fixed, other: Fixed) -> bool:
+def _may_be_one(one: Fixed | None, other: Fixed | None) -> bool:
+    """Whether dims are the same, as far as they are known."""
+    if one is None or other is None:
+        return True
     return len(one) == len(other) and all(
         a is None or b is None or a == b for a, b in zip(one, other, strict=True)
     )

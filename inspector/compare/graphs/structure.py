@@ -323,8 +323,13 @@ class _Builder:
         found: dict[str, str] = {}
         for name in captured(node):
             tensor = self._view.stored(name)
-            here = len(found)
-            found[name] = digest_of_tensor(self._view.model, tensor) if tensor else f"value {here}"
+            if tensor is None:
+                found[name] = f"value {len(found)}"
+                continue
+            found[name] = digest_of_tensor(self._view.model, tensor)
+            dims = self._view.read_dims(name, tensor)
+            if dims != tensor.dims:
+                found[name] += f" read in {dims}"
         return found
 
 
