@@ -178,14 +178,16 @@ def _never_moves(measured: Measured) -> bool:
     """Whether no output depends on the inputs, as far as they were fed: a dead network."""
     times = measured.coarser.grain.floors
     for each in measured.outputs:
-        rows = [
-            row
-            for batch in measured.left_results
-            for row in (batch[each.left] if batch[each.left].ndim else [batch[each.left]])
-        ]
+        rows = [row for batch in measured.left_results for row in _rows(batch[each.left])]
         if len(rows) < 2 or not all(_same(row, rows[0], times * each.floor) for row in rows[1:]):
             return False
     return bool(measured.outputs) and any(each.left.values for each in measured.batches)
+
+
+def _rows(values: Array) -> list[Array]:
+    """The rows of a batch; what has none is one."""
+    # Not by iterating: elements of an array of strings are no arrays.
+    return [values[at, ...] for at in range(len(values))] if values.ndim else [values]
 
 
 def _same(row: Array, first: Array, tolerance: float) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from inspector.compare.causes.arrangement import arrangement, flattened_otherwise
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.causes.padded import PADDING, padding_patches, pads_alike
+from inspector.compare.graphs.attributes import shown
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.parameters import Relation, StoredPair, as_stored, normal
 from inspector.compare.graphs.structure import Layer, Stored
@@ -200,6 +201,7 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
         if left == right or name in alike:
             continue
         patches = _attribute_patches(a, b, name, found) or _axis_patches(a, b, name, found)
+        words = shown(left, right)
         yield Candidate(
             kind=CauseKind.ATTRIBUTE,
             what=name,
@@ -207,8 +209,8 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
             right_where=b.shown,
             left_node=a.node,
             right_node=b.node,
-            left=left if left is not None else "not set",
-            right=right if right is not None else "not set",
+            left=words[0],
+            right=words[1],
             patches=patches,
             reason="" if patches else "how to write it on the right depends on the layout",
             is_values=_are_tensors(a, b, name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,7 +24,9 @@ _FEW = 4
 """Elements of a tensor that are shown as they are."""
 
 _SHOWN = 8
-"""Characters of a digest that are shown: enough to see that two are not one."""
+"""Characters of a digest that are shown: enough to see that two are not one, as a rule."""
+
+_DIGEST = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 def words_of(
@@ -59,8 +62,20 @@ def words_of(
     if node.op_type == "Split":
         found["outputs"] = str(len(node.outputs))
     if (function := model.function(node)) is not None:
-        found["function"] = digest_of_function(model, function)[:_SHOWN]
+        found["function"] = digest_of_function(model, function)
     return _without_auto_pad(node, found, weight)
+
+
+def shown(left: str | None, right: str | None) -> tuple[str, str]:
+    """Words of two attributes that differ, as messages show them: of digests, the first few
+    characters, as long as those tell the two apart."""
+    whole = [
+        "not set" if each is None else each.encode("utf-8", "backslashreplace").decode()
+        for each in (left, right)
+    ]
+    short = [_DIGEST.sub(lambda found: found[0][:_SHOWN], each) for each in whole]
+    one, other = whole if short[0] == short[1] else short
+    return one, other
 
 
 def _coerced(node: Node, dims: Sequence[Dim] | None) -> dict[str, str]:
@@ -125,20 +140,27 @@ def _without_auto_pad(node: Node, found: dict[str, str], weight: Tensor | None) 
 def _in_words(value: Attribute, model: Model, outer: Mapping[str, str]) -> str:
     match value:
         case bytes():
-            return value.decode("utf-8", "replace")
+            # What is no text is kept, too: two that are none differ.
+            return value.decode("utf-8", "surrogateescape")
         case float():
             return str(np.float32(value))
         case tuple():
-            return "[" + ", ".join(_in_words(each, model, outer) for each in value) + "]"
+            return "[" + ", ".join(_in_list(each, model, outer) for each in value) + "]"
         case Tensor() if value.elements <= _FEW and value.dtype != "string":
             numbers = ", ".join(str(each) for each in model.weights.load(value).reshape(-1))
             # All that a tensor is; its name has no meaning.
             return f"{value.dtype} {list(value.dims)} of {numbers}"
         case Tensor():
-            content = digest_of_tensor(model, value)[:_SHOWN]
+            content = digest_of_tensor(model, value)
             return f"tensor {value.dtype} {list(value.dims)} ({content})"
         case Graph():
-            content = digest_of_subgraph(model, value, outer)[:_SHOWN]
+            content = digest_of_subgraph(model, value, outer)
             return f"subgraph of {len(value.nodes)} nodes ({content})"
         case _:
             return str(value)
+
+
+def _in_list(value: Attribute, model: Model, outer: Mapping[str, str]) -> str:
+    words = _in_words(value, model, outer)
+    # Quoted: ["a, b"] is not ["a", "b"].
+    return repr(words) if isinstance(value, bytes) else words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from inspector.compare.runtime.run import Array
@@ -25,7 +27,8 @@ def difference(left: Array, right: Array) -> Difference:
         return _empty(left.shape)
     if left.dtype.kind in "USOb" or right.dtype.kind in "USOb":
         apart = distances(left, right)
-        return _summary(apart, apart, np.zeros_like(apart))
+        # Of what has no size, none is the largest.
+        return replace(_summary(apart, apart, np.zeros_like(apart)), top1=None)
     return _summary(distances(left, right), _as_float64(left), _as_float64(right))
 
 
@@ -44,8 +47,6 @@ def distances(left: Array, right: Array) -> Array:
 
 def worst(differences: list[Difference]) -> Difference:
     """The difference with the largest distance; counts of non-finite elements are summed."""
-    from dataclasses import replace
-
     top = max(differences, key=lambda each: each.max_abs)
     shares = [each.top1 for each in differences if each.top1 is not None]
     rows = [each.shape[0] for each in differences if each.top1 is not None]
