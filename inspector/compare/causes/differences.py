@@ -26,11 +26,9 @@ from inspector.compare.causes.grouped import (
     turned_operands,
 )
 from inspector.compare.causes.many import as_few
+from inspector.compare.causes.norms import is_batchnorm, momentum_note, norm_differences
 from inspector.compare.causes.paired import (
     attribute_differences,
-    is_batchnorm,
-    momentum_note,
-    norm_differences,
     parameter_difference,
     wiring_difference,
 )
@@ -90,7 +88,7 @@ def find_differences(
         if is_batchnorm(a):
             candidates += norm_differences(a, b, found)
             norms.append(_paired_norm(a, b, pairs))
-            notes += filter(None, [momentum_note(a, b)])
+            notes += filter(None, [momentum_note(a, b, found)])
         for each, on_right in on_grid:
             if on_right is not None:
                 rounding = Rounding("8 bits", on_right)

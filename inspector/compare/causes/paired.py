@@ -15,9 +15,7 @@ from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.parameters import Relation, StoredPair, as_stored, normal
 from inspector.compare.graphs.structure import Layer, Stored
 from inspector.compare.graphs.view import commutes
-from inspector.facts.batchnorm import DEFAULT_EPSILON, DEFAULT_MOMENTUM, is_training
 from inspector.facts.comparison import CauseKind
-from inspector.facts.graphs import captured
 from inspector.facts.model import Attribute, AttributeReference, Graph, Tensor
 from inspector.facts.patch import (
     InsertAfter,
@@ -25,79 +23,7 @@ from inspector.facts.patch import (
     Reorder,
     SetAttribute,
     SetInput,
-    SetOutputCount,
 )
-
-
-def is_batchnorm(layer: Layer) -> bool:
-    """Whether a layer is a BatchNormalization of the standard domain."""
-    return layer.op == "BatchNormalization" and not layer.domain
-
-
-def norm_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
-    """Epsilon and training mode of two BatchNorms."""
-    left, right = (
-        np.float32(n.node_fact.float_attribute("epsilon", DEFAULT_EPSILON)) for n in (a, b)
-    )
-    if left != right:
-        yield Candidate(
-            kind=CauseKind.EPSILON,
-            what="epsilon",
-            left_where=a.label,
-            right_where=b.label,
-            left_node=a.node,
-            right_node=b.node,
-            left=str(left),
-            right=str(right),
-            patches=(SetAttribute(node=b.node, name="epsilon", value=float(left)),),
-        )
-    trains = (
-        is_training(a.node_fact, found.left.model.opset),
-        is_training(b.node_fact, found.right.model.opset),
-    )
-    if trains[0] != trains[1]:
-        words = {True: "normalises by the batch (training)", False: "uses stored statistics"}
-        patches = _mode_patches(b, found, train=trains[0])
-        yield Candidate(
-            kind=CauseKind.MODE,
-            what="training mode:",
-            left_where=a.label,
-            right_where=b.label,
-            left_node=a.node,
-            right_node=b.node,
-            left=words[trains[0]],
-            right=words[trains[1]],
-            patches=patches,
-            reason="" if patches else "its running statistics are used, or its opset has no mode",
-        )
-
-
-def _mode_patches(b: Layer, found: Correspondence, *, train: bool) -> tuple[Patch, ...]:
-    """Turn a BatchNorm of the right side to training or inference, by its opset's own rules."""
-    graph, opset = found.right.model.graph, found.right.model.opset
-    extra = {name for name in b.node_fact.outputs[1:] if name}
-    read = {name for node in graph.nodes for name in (*node.inputs, *captured(node))}
-    if extra & (read | {value.name for value in graph.outputs}):
-        return ()
-    mode = SetAttribute(node=b.node, name="training_mode", value=int(train))
-    if opset >= 14:
-        return (mode, SetOutputCount(node=b.node, count=3 if train else 1))
-    return () if train or opset < 7 else (SetOutputCount(node=b.node, count=1),)
-
-
-def momentum_note(a: Layer, b: Layer) -> str | None:
-    """A sentence where the momentum of two BatchNorms differs: it never changes a verdict."""
-    left, right = (
-        np.float32(n.node_fact.float_attribute("momentum", DEFAULT_MOMENTUM)) for n in (a, b)
-    )
-    if left == right:
-        return None
-    torch = [f"{1.0 - float(each):.4g}" for each in (left, right)]
-    where = repr(a.label) if a.label == b.label else f"{a.label!r} / {b.label!r}"
-    return (
-        f"momentum {left!s} against {right!s} in {where} "
-        f"(PyTorch writes {torch[0]} and {torch[1]}): used in training alone"
-    )
 
 
 def parameter_difference(a: Layer, b: Layer, pair: StoredPair, found: Correspondence) -> Candidate:

@@ -12,8 +12,7 @@ from inspector.compare.pairing.layout import Axes
 from inspector.facts.model import Attribute, Dim, Graph, Model, Node, Tensor
 
 _OF_BATCHNORM = frozenset("epsilon momentum spatial is_test training_mode".split())
-"""Compared on their own (`inspector.compare.causes.paired`), or, as momentum and spatial, not at
-all."""
+"""Compared on their own (`inspector.compare.causes.norms`), or, as spatial, not at all."""
 
 _SOFTMAX = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 _SOFTMAX_OF_ONE_AXIS = 13
@@ -67,8 +66,10 @@ def words_of(
 
 
 def shown(left: str | None, right: str | None) -> tuple[str, str]:
-    """Words of two attributes that differ, as messages show them: of digests, the first few
-    characters, as long as those tell the two apart."""
+    """Words of two attributes that differ, as messages show them.
+
+    Of digests the first few characters, as long as those tell the two apart.
+    """
     whole = [
         "not set" if each is None else each.encode("utf-8", "backslashreplace").decode()
         for each in (left, right)
