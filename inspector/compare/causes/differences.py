@@ -33,6 +33,7 @@ from inspector.compare.causes.paired import (
     wiring_difference,
 )
 from inspector.compare.causes.turned import turned_inputs, turned_outputs
+from inspector.compare.causes.types import input_types
 from inspector.compare.causes.units import judged_by_run
 from inspector.compare.graphs import clipping
 from inspector.compare.graphs.align import Alignment
@@ -107,6 +108,7 @@ def find_differences(
     candidates = [*as_few(judged.candidates), *_output_differences(found, outputs)]
     candidates += turned_inputs(found, inputs)
     candidates += turned_outputs(found, outputs)
+    candidates += input_types(found, inputs)
     candidates += _layout_differences(inputs, outputs)
     return Differences(
         candidates=_from_input_to_output(candidates, right),

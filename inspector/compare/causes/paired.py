@@ -10,6 +10,7 @@ import numpy as np
 from inspector.compare.causes.arrangement import arrangement, flattened_otherwise
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.causes.padded import PADDING, padding_patches, pads_alike
+from inspector.compare.causes.types import constant_types
 from inspector.compare.graphs.attributes import shown
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.parameters import Relation, StoredPair, as_stored, normal
@@ -121,8 +122,11 @@ def _put_alike(pair: StoredPair, found: Correspondence) -> tuple[Patch, ...]:
 
 def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator[Candidate]:
     """Attributes that make two operators of one type compute different things."""
+    of_type, candidate = constant_types(a, b, found)
+    if candidate is not None:
+        yield candidate
     alike = PADDING if pads_alike(a, b, found) else ()
-    for name in sorted(a.attributes.keys() | b.attributes.keys()):
+    for name in sorted((a.attributes.keys() | b.attributes.keys()) - of_type):
         left, right = a.attributes.get(name), b.attributes.get(name)
         if left == right or name in alike:
             continue
@@ -278,6 +282,9 @@ def _in_words(pair: StoredPair) -> tuple[str, str]:
             return left, "the same values in another order on the right"
         case Relation.SHAPES:
             return left + _along(pair.left), right + _along(pair.right)
+        case Relation.ROUNDED if not pair.max_abs:
+            types = pair.left.tensor.dtype, pair.right.tensor.dtype
+            return f"{left} {types[0]}", f"the same values in {types[1]}"
         case Relation.ROUNDED:
             return left, f"the same values rounded, up to {pair.max_abs:.3g} away"
         case _:

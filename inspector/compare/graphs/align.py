@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.compare.graphs.structure import Layer, Network
+from inspector.compare.graphs.view import commutes
 from inspector.compare.runtime.run import Array
 
 MOST_CELLS = 2**24
@@ -113,6 +114,8 @@ def _token(layer: Layer, network: Network) -> Token:
         for each in layer.stored
         if each.tensor.elements == max(each.tensor.dims, default=1)
     ]
+    if commutes(layer.node_fact):
+        vectors.sort()
     return Token(
         op=(layer.domain, layer.op),
         sizes=tuple(sorted(each.tensor.elements for each in layer.stored)),

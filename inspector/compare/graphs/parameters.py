@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -58,34 +59,88 @@ def compare_stored(
     inspector.errors.UnreadableError
         A tensor cannot be loaded.
     """
-    lefts = {_common_role(left, each): each for each in left.stored}
-    rights = {_common_role(right, each): each for each in right.stored}
-    found = []
-    for role in dict.fromkeys([*lefts, *rights]):
-        a, b = lefts.get(role), rights.get(role)
-        values = None
-        if a is None or b is None:
-            relation, apart = (Relation.LEFT_ONLY if b is None else Relation.RIGHT_ONLY), np.inf
-        elif not _lie_alike(a, b):
+    both = (left_weights, right_weights)
+    lefts, rights = _by_role(left), _by_role(right)
+    return tuple(
+        _compared(role, a, b, both)
+        for role in dict.fromkeys([*lefts, *rights])
+        for a, b in _matched(lefts.get(role, []), rights.get(role, []), both)
+    )
+
+
+def _by_role(layer: Layer) -> dict[str, list[Stored]]:
+    """What a layer stores; of several constants that commute, each is an operand."""
+    found: dict[str, list[Stored]] = {}
+    for each in layer.stored:
+        found.setdefault(_common_role(layer, each), []).append(each)
+    return found
+
+
+def _matched(
+    lefts: Sequence[Stored], rights: Sequence[Stored], weights: tuple[Weights, Weights]
+) -> list[tuple[Stored | None, Stored | None]]:
+    """Which constant of one role is which: one is one, of several the most alike are.
+
+    The order of several is the exporter's choice, as an operator has them that commutes.
+    """
+    if len(lefts) <= 1 and len(rights) <= 1:
+        return [(next(iter(lefts), None), next(iter(rights), None))]
+
+    def same(a: Stored, b: Stored) -> bool:
+        return content_digest(weights[0], a.tensor) == content_digest(weights[1], b.tensor)
+
+    def near(a: Stored, b: Stored) -> bool:
+        relation, _ = relate(normal(a, weights[0]), normal(b, weights[1]))
+        return relation in (Relation.BITWISE, Relation.ROUNDED)
+
+    def sized(a: Stored, b: Stored) -> bool:
+        return a.tensor.elements == b.tensor.elements
+
+    tests: list[Callable[[Stored, Stored], bool]] = [
+        lambda a, b: _lie_alike(a, b) and sized(a, b) and same(a, b),
+        lambda a, b: _lie_alike(a, b) and sized(a, b) and near(a, b),
+        lambda a, b: sized(a, b) and same(a, b),
+        lambda a, b: _lie_alike(a, b) and sized(a, b),
+        sized,
+        lambda a, b: True,
+    ]
+    free, rest = list(rights), list(lefts)
+    found: list[tuple[Stored | None, Stored | None]] = []
+    for alike in tests:
+        for a in tuple(rest):
+            b = next((each for each in free if alike(a, each)), None)
+            if b is not None:
+                found.append((a, b))
+                rest.remove(a)
+                free.remove(b)
+    return [*found, *((a, None) for a in rest), *((None, b) for b in free)]
+
+
+def _compared(
+    role: str, a: Stored | None, b: Stored | None, weights: tuple[Weights, Weights]
+) -> StoredPair:
+    values = None
+    if a is None or b is None:
+        relation, apart = (Relation.LEFT_ONLY if b is None else Relation.RIGHT_ONLY), np.inf
+    elif not _lie_alike(a, b):
+        relation, apart = Relation.SHAPES, np.inf
+    elif (
+        _stored_alike(a, b)
+        and sample(weights[0], a.tensor) == sample(weights[1], b.tensor)
+        and content_digest(weights[0], a.tensor) == content_digest(weights[1], b.tensor)
+    ):
+        relation, apart = Relation.BITWISE, 0.0
+    else:
+        values = normal(a, weights[0]), normal(b, weights[1])
+        strict = values[0].ndim == values[1].ndim and not (a.spreads and b.spreads)
+        if strict and values[0].shape != values[1].shape:
+            # A kernel of 3 by 1 is none of 1 by 3.
             relation, apart = Relation.SHAPES, np.inf
-        elif (
-            _stored_alike(a, b)
-            and sample(left_weights, a.tensor) == sample(right_weights, b.tensor)
-            and content_digest(left_weights, a.tensor) == content_digest(right_weights, b.tensor)
-        ):
+        elif a.of_either_width and b.of_either_width and np.array_equal(*values):
             relation, apart = Relation.BITWISE, 0.0
         else:
-            values = normal(a, left_weights), normal(b, right_weights)
-            strict = values[0].ndim == values[1].ndim and not (a.spreads and b.spreads)
-            if strict and values[0].shape != values[1].shape:
-                # A kernel of 3 by 1 is none of 1 by 3.
-                relation, apart = Relation.SHAPES, np.inf
-            else:
-                relation, apart = relate(*values)
-        found.append(
-            StoredPair(role=role, left=a, right=b, relation=relation, max_abs=apart, values=values)
-        )
-    return tuple(found)
+            relation, apart = relate(*values)
+    return StoredPair(role=role, left=a, right=b, relation=relation, max_abs=apart, values=values)
 
 
 def _common_role(layer: Layer, stored: Stored) -> str:

@@ -127,13 +127,14 @@ class _Sequence:
                 digests[first_output(node)] = digests.get(first_output(owner), "")
                 continue
             inputs = [digests.get(name, "") for name in self._view.dynamic_inputs(node)]
-            if commutes(node):
-                inputs.sort()
             stored = (self._view.stored(name) for name in node.inputs)
             # Axes and shapes are written as inputs by one exporter, as attributes by another.
             tensors = [each for each in stored if each is not None and each.is_float]
             sizes = max((each.elements for each in tensors), default=0)
             ends = [self._ends(each) for each in tensors] if contents else []
+            if commutes(node):
+                inputs.sort()
+                ends.sort()
             text = repr((_op(node), sizes, ends, inputs))
             digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
             for at, name in enumerate(node.outputs):

@@ -17,12 +17,12 @@ from inspector.compare.graphs.broadcast import Place, place_of, spreads
 from inspector.compare.graphs.digest import digest_of_tensor
 from inspector.compare.graphs.sequence import in_sequence, names_read
 from inspector.compare.graphs.view import (
-    COMMUTATIVE,
     CONVOLUTIONS,
     View,
     commutes,
     first_output,
 )
+from inspector.compare.graphs.widths import WIDTHS, Widths
 from inspector.compare.pairing.layout import Axes, Flat, Layouts
 from inspector.compare.pairing.pair import Pair
 from inspector.compare.runtime.run import Array
@@ -43,7 +43,8 @@ class Stored:
     `turned` that it is stored the other way round than it is read; `flat` gives the order of the
     input features of a dense kernel, or of a vector with one element a feature, where a Flatten
     in front tells it. `spreads` says that the node puts it to axes by its dims, `place` to which
-    ones, where that is known.
+    ones, where that is known. `of_either_width` says that integers of 32 and of 64 bits do the same
+    there.
     """
 
     role: str
@@ -57,6 +58,7 @@ class Stored:
     flat: Flat | None = None
     spreads: bool = False
     place: Place | None = None
+    of_either_width: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,7 @@ class _Builder:
         self._view = view
         self._layouts = layouts
         self._names_read = names_read
+        self._widths = Widths(view.graph)
 
     def layer(self, node: Node) -> Layer:
         bias = self._view.bias_of.get(id(node))
@@ -226,6 +229,7 @@ class _Builder:
             if not tensor.is_float and tensor.elements <= _INLINE:
                 inline[f"input {position}"] = self._inline(node, position, tensor)
                 continue
+            of_either_width = tensor.dtype in WIDTHS and not self._widths.show_at(node, position)
             dims = self._view.read_dims(name, tensor)
             by_feature = of_kernel or (not dense and len(tensor.dims) == 1)
             found.append(
@@ -240,8 +244,11 @@ class _Builder:
                     flat=flat if by_feature else None,
                     spreads=spreads(node, position),
                     place=self._place(node, dims) if spreads(node, position) else None,
+                    of_either_width=of_either_width,
                 )
             )
+        if commutes(node) and inline:
+            inline = {"operands": " and ".join(sorted(inline.values()))}
         if bias is not None:
             at = 0 if self._view.stored(bias.input(0)) is not None else 1
             tensor = self._view.stored(bias.input(at))
@@ -259,13 +266,16 @@ class _Builder:
         return tuple(found), inline
 
     def _inline(self, node: Node, position: int, tensor: Tensor) -> str:
-        return inlined.in_words(
+        words = inlined.in_words(
             node,
             position,
             self._view.model.weights.load(tensor),
             dims=self._view.read_dims(node.input(position), tensor),
             axes=self._layouts.axes.get(first_output(node)),
         )
+        if tensor.dtype not in WIDTHS or self._widths.show_at(node, position):
+            words = f"{tensor.dtype} {words}"
+        return words
 
     def _sliced(self, node: Node) -> dict[str, str]:
         """The bounds of a Slice, with axes counted from the front and channels first."""
@@ -334,8 +344,8 @@ class _Builder:
 
 
 def _role(node: Node, position: int, dims: Sequence[int] | None) -> str:
-    if node.op_type in COMMUTATIVE and node.is_standard and len(node.inputs) == 2:
-        # Which side of a sum the constant stands on is the exporter's choice.
+    if commutes(node):
+        # Which place in a sum the constant stands at is the exporter's choice.
         return "operand"
     if node.op_type == "Gemm" and position == 2 and any(dim != 1 for dim in (dims or (0,))[:-1]):
         return "operand"  # not one number for each output
