@@ -69,6 +69,12 @@ def modern(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     version = _version(proto)
     target = TARGET if version < OLDEST else version
     Writer(copy, version, target).write()
+    if copy.ir_version < _IR:
+        # From then on, what is stored and an input can be fed.
+        stored = {each.name for each in copy.graph.initializer}
+        fed = [each for each in copy.graph.input if each.name not in stored]
+        del copy.graph.input[:]
+        copy.graph.input.extend(fed)
     copy.ir_version = max(copy.ir_version, _IR)
     known = opsets(proto.opset_import)
     named = known.keys() | {_domain(node) for node in copy.graph.node}

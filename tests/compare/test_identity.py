@@ -313,6 +313,11 @@ class TestPairing:
         plain = head + "<float[1] c = {2.0}> { y = Mul(x, c) }"
         fed = onnx.parser.parse_model(plain)
         fed.graph.input.insert(0, helper.make_tensor_value_info("c", TensorProto.FLOAT, [1]))
+        found = compare(plain, fed)
+        # The same for its default, and for no other.
+        assert found.verdict is Verdict.EQUIVALENT
+        assert found.information[0].startswith("inputs with a default on the right alone")
+        fed.ir_version = 3
         assert compare(plain, fed).verdict is Verdict.IDENTICAL
 
     def test_axes_the_user_moves_are_not_identical(self, compare: Compare) -> None:

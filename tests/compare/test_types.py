@@ -13,7 +13,7 @@ HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
 
 def alike(target: str) -> str:
     """x as a type that a constant says, and back."""
-    return f"""{HEAD} g (float[N, 4] x) => (float[N, 4] y) 
+    return f"""{HEAD} g (float[N, 4] x) => (float[N, 4] y)
         <{target} k = {{0}}, float s = {{0.5}}> {{
         b = Mul (x, s) a = CastLike (b, k) y = Cast <to = 1> (a) }}"""
 

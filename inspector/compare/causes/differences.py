@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from inspector.compare.causes.candidate import Candidate
+from inspector.compare.causes.defaults import Defaults
 from inspector.compare.causes.gaps import (
     clip_difference,
     missing_on_left,
@@ -81,10 +82,13 @@ def find_differences(
     notes: list[str] = []
     norms: list[PairedNorm] = []
     related: list[tuple[str, str, Relation]] = []
+    defaults = Defaults(found)
+    crossed: list[Candidate] = []
     for a, b in alignment.pairs:
         stored = compare_stored(a, b, left.model.weights, right.model.weights)
         on_grid = [on_grids(each, steps) for each in stored]
         pairs = [each for each, _ in on_grid]
+        crossed += defaults.crossed(a, b, stored)
         related += [(a.node, b.node, pair.relation) for pair in pairs]
         if is_batchnorm(a):
             candidates += norm_differences(a, b, found)
@@ -109,10 +113,11 @@ def find_differences(
     candidates += turned_inputs(found, inputs)
     candidates += turned_outputs(found, outputs)
     candidates += input_types(found, inputs)
+    candidates += crossed
     candidates += _layout_differences(inputs, outputs)
     return Differences(
         candidates=_from_input_to_output(candidates, right),
-        information=tuple(dict.fromkeys([*notes, *judged.notes])),
+        information=tuple(dict.fromkeys([*notes, *judged.notes, *defaults.notes()])),
         norms=tuple(norms),
         parameters=_match(related, alignment, judged.accounted),
     )

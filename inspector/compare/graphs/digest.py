@@ -12,9 +12,11 @@ import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 
 from inspector.compare.graphs.contents import content_digest, sample
+from inspector.compare.pairing.defaults import overridable, paired_defaults
 from inspector.compare.pairing.pair import Pair
 from inspector.facts.model import (
     Attribute,
@@ -46,9 +48,14 @@ def same_function(
     if any(not _in_place(each) for each in (*inputs, *outputs)):
         return False
     left, right = models
+    defaults = paired_defaults(
+        overridable(left),
+        overridable(right),
+        (partial(content_digest, left.weights), partial(content_digest, right.weights)),
+    )
     ends = (
-        ([p.left.name for p in inputs], [p.left.name for p in outputs]),
-        ([p.right.name for p in inputs], [p.right.name for p in outputs]),
+        ([p.left.name for p in inputs], [p.left.name for p in outputs], [*defaults]),
+        ([p.right.name for p in inputs], [p.right.name for p in outputs], [*defaults.values()]),
     )
     # What differs can mostly be seen without hashing all of it.
     if _Digester(left, sample).outputs(*ends[0]) != _Digester(right, sample).outputs(*ends[1]):
@@ -64,7 +71,9 @@ def _in_place(pair: Pair) -> bool:
     return pair.permutations[0] == tuple(sorted(pair.permutations[0]))
 
 
-def digest(model: Model, *, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
+def digest(
+    model: Model, *, inputs: Sequence[str], outputs: Sequence[str], defaults: Sequence[str] = ()
+) -> tuple[str, ...]:
     """One digest for each of `outputs`, in their order.
 
     Parameters
@@ -74,13 +83,15 @@ def digest(model: Model, *, inputs: Sequence[str], outputs: Sequence[str]) -> tu
     inputs, outputs
         Names as they are paired with the other model's: the n-th input here is fed what the n-th
         input there is.
+    defaults
+        The same of inputs that have a default.
 
     Raises
     ------
     inspector.errors.UnreadableError
         A tensor cannot be loaded.
     """
-    return _Digester(model).outputs(inputs, outputs)
+    return _Digester(model).outputs(inputs, outputs, defaults)
 
 
 def digest_of_tensor(model: Model, tensor: Tensor) -> str:
@@ -109,7 +120,9 @@ class _Digester:
         self._nested = 0
         self._own_name = secrets.token_hex(8)
 
-    def outputs(self, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
+    def outputs(
+        self, inputs: Sequence[str], outputs: Sequence[str], defaults: Sequence[str]
+    ) -> tuple[str, ...]:
         graph = self._model.graph
         place = {name: at for at, name in enumerate(inputs)}
         known = {
@@ -117,7 +130,13 @@ class _Digester:
             for value in graph.inputs
             if value.name in place
         }
-        self._fill(graph, known, 0)
+        open_ = overridable(self._model)
+        places = {name: at for at, name in enumerate(defaults)}
+        for name, tensor in graph.initializers.items():
+            own = self.tensor(tensor)
+            # Two that hold the same are two as long as either can be fed.
+            known[name] = _hash("default", places.get(name), own) if name in open_ else own
+        self._nodes(graph, known, 0)
         return tuple(self._of(name, known) for name in outputs)
 
     def graph(self, graph: Graph, outer: Mapping[str, str], depth: int) -> str:
@@ -125,12 +144,11 @@ class _Digester:
         for at, value in enumerate(graph.inputs):
             # The depth keeps a body's own input apart from one of the graphs around it.
             known[value.name] = _hash("input", depth, at, value.dtype)
-        self._fill(graph, known, depth)
+        known |= {name: self.tensor(tensor) for name, tensor in graph.initializers.items()}
+        self._nodes(graph, known, depth)
         return _hash(len(graph.inputs), *(self._of(value.name, known) for value in graph.outputs))
 
-    def _fill(self, graph: Graph, known: dict[str, str], depth: int) -> None:
-        for name, tensor in graph.initializers.items():
-            known[name] = self.tensor(tensor)
+    def _nodes(self, graph: Graph, known: dict[str, str], depth: int) -> None:
         for node in graph.nodes:
             self._node(node, known, depth)
 
