@@ -6,16 +6,16 @@ either there. In arithmetic the one overflows where the other does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from inspector.facts.graphs import captured
 from inspector.facts.model import Graph, Node
 
 WIDTHS = frozenset({"int32", "int64"})
 
-_ALL = tuple(range(64))
+_ALL = range(2**31)
 
-_TAKES_EITHER: Mapping[str, tuple[int, ...]] = {
+_TAKES_EITHER: Mapping[str, Sequence[int]] = {
     # What comes out has a type of its own.
     **dict.fromkeys("Cast CastLike Shape Size NonZero ArgMax ArgMin".split(), (0,)),
     **dict.fromkeys("Equal Greater GreaterOrEqual Less LessOrEqual".split(), (0, 1)),
@@ -44,7 +44,7 @@ _TAKES_EITHER: Mapping[str, tuple[int, ...]] = {
 }
 """At which inputs an operator does the same with either width."""
 
-_HANDS_ON: Mapping[str, tuple[int, ...]] = {
+_HANDS_ON: Mapping[str, Sequence[int]] = {
     **dict.fromkeys(
         "Identity Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Compress "
         "Gather GatherElements GatherND ReverseSequence TopK ReduceMax ReduceMin".split(),
@@ -61,42 +61,48 @@ class Widths:
     """Where in a graph the width of integers shows."""
 
     def __init__(self, graph: Graph) -> None:
-        self._users = graph.wiring.users
-        self._given = {each.name for each in graph.outputs}
-        self._captured = {name for node in graph.wiring.nesting for name in captured(node)}
+        self._graph = graph
+        self._shown: set[str] | None = None
 
     def show_at(self, node: Node, position: int) -> bool:
         """Whether the width of what a node reads at `position` shows."""
-        return self._show(self._beyond(node, position))
+        beyond = _beyond(node, position)
+        return beyond is None or any(self.show(each) for each in beyond)
 
     def show(self, value: str) -> bool:
         """Whether the width of a value shows in anything that is computed of it."""
-        return self._show([value])
+        if self._shown is None:
+            self._shown = _find_shown(self._graph)
+        return value in self._shown
 
-    def _show(self, values: Iterable[str] | None) -> bool:
-        if values is None:
-            return True
-        pending = list(values)
-        seen = set(pending)
-        while pending:
-            value = pending.pop()
-            if value in self._given or value in self._captured:
-                return True
-            for node, position in self._users.get(value, ()):
-                beyond = self._beyond(node, position)
-                if beyond is None:
-                    return True
-                pending += [each for each in beyond if each not in seen]
-                seen.update(beyond)
-        return False
 
-    @staticmethod
-    def _beyond(node: Node, position: int) -> list[str] | None:
-        """The values to which a node hands it on; None where it shows in the node itself."""
-        if not node.is_standard:
-            return None
-        if position in _TAKES_EITHER.get(node.op_type, ()):
-            return []
-        if position in _HANDS_ON.get(node.op_type, ()):
-            return [name for name in node.outputs if name]
+def _find_shown(graph: Graph) -> set[str]:
+    wiring = graph.wiring
+    shown = {each.name for each in graph.outputs}
+    shown |= {name for node in wiring.nesting for name in captured(node)}
+    handed_on: dict[str, list[str]] = {}
+    for value, users in wiring.users.items():
+        for node, position in users:
+            beyond = _beyond(node, position)
+            if beyond is None:
+                shown.add(value)
+                break
+            for each in beyond:
+                handed_on.setdefault(each, []).append(value)
+    pending = list(shown)
+    while pending:
+        more = [name for name in handed_on.get(pending.pop(), ()) if name not in shown]
+        shown.update(more)
+        pending += more
+    return shown
+
+
+def _beyond(node: Node, position: int) -> list[str] | None:
+    """The values to which a node hands what it reads; None where it shows in the node itself."""
+    if not node.is_standard:
         return None
+    if position in _TAKES_EITHER.get(node.op_type, ()):
+        return []
+    if position in _HANDS_ON.get(node.op_type, ()):
+        return [name for name in node.outputs if name]
+    return None
