@@ -69,7 +69,8 @@ def test_it_is_the_cause_where_inputs_show_it(compare: Compare, first: str) -> N
     found = compare(normalised(PLAIN), normalised(OTHER, first=first))
     assert found.verdict is Verdict.DIFFERENT
     assert found.explained
-    assert {each.proof for each in found.causes} == {Proof.NECESSARY}
+    (cause,) = found.causes
+    assert (cause.what, cause.left_where, cause.proof) == ("operand", "Add 've'", Proof.NECESSARY)
 
 
 def test_so_is_the_second(compare: Compare) -> None:
