@@ -152,6 +152,24 @@ def test_ids_and_masks_have_either_width(compare: Compare, text: str) -> None:
     assert compare(*pair[::-1]).verdict is Verdict.EQUIVALENT
 
 
+@pytest.mark.parametrize(
+    ("inner", "verdict"),
+    [("Gather (table, x)", Verdict.EQUIVALENT), ("CastLike (two, x)", Verdict.AGREES)],
+)
+def test_so_have_those_that_a_subgraph_reads(
+    compare: Compare, inner: str, verdict: Verdict
+) -> None:
+    def model(dtype: str) -> str:
+        return f"""{HEAD} g ({dtype}[N] x, float s) => (float[M] y)
+            <float[9] table = {{0, 1, 2, 3, 4, 5, 6, 7, 8}}, float two = {{2}}, float one = {{1}}>
+            {{ c = Greater (s, one)
+               t = If (c) <then_branch = a () => (u) {{ k = {inner} u = Cast <to = 1> (k) }},
+                   else_branch = b () => (v) {{ v = Cast <to = 1> (x) }}>
+               y = Neg (t) }}"""
+
+    assert compare(model("int32"), model("int64")).verdict is verdict
+
+
 def test_precisions_of_float_inputs_are_another_matter(compare: Compare) -> None:
     pair = [
         f"""{HEAD} g ({dtype}[N, 4] x) => (float[N, 4] y) <float half = {{0.5}}> {{

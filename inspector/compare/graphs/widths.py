@@ -6,9 +6,9 @@ either there. In arithmetic the one overflows where the other does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from inspector.facts.graphs import captured
+from inspector.facts.graphs import subgraphs
 from inspector.facts.model import Graph, Node
 
 WIDTHS = frozenset({"int32", "int64"})
@@ -77,24 +77,33 @@ class Widths:
 
 
 def _find_shown(graph: Graph) -> set[str]:
-    wiring = graph.wiring
-    shown = {each.name for each in graph.outputs}
-    shown |= {name for node in wiring.nesting for name in captured(node)}
+    shown: set[str] = set()
     handed_on: dict[str, list[str]] = {}
-    for value, users in wiring.users.items():
-        for node, position in users:
-            beyond = _beyond(node, position)
-            if beyond is None:
-                shown.add(value)
-                break
-            for each in beyond:
-                handed_on.setdefault(each, []).append(value)
+    # A name that two branches give to values of their own shows where either does.
+    for each in _with_inner(graph):
+        shown |= {value.name for value in each.outputs}
+        for value, users in each.wiring.users.items():
+            for node, position in users:
+                beyond = _beyond(node, position)
+                if beyond is None:
+                    shown.add(value)
+                    break
+                for name in beyond:
+                    handed_on.setdefault(name, []).append(value)
     pending = list(shown)
     while pending:
         more = [name for name in handed_on.get(pending.pop(), ()) if name not in shown]
         shown.update(more)
         pending += more
     return shown
+
+
+def _with_inner(graph: Graph) -> Iterator[Graph]:
+    pending = [graph]
+    while pending:
+        graph = pending.pop()
+        yield graph
+        pending += (inner for node in graph.wiring.nesting for inner in subgraphs(node))
 
 
 def _beyond(node: Node, position: int) -> list[str] | None:
