@@ -10,7 +10,12 @@ import numpy as np
 from inspector.compare.causes.differences import Differences
 from inspector.compare.measuring.measured import Measured
 from inspector.compare.measuring.precision import Coarser
-from inspector.compare.measuring.unquantised import ROUNDED, Unquantised
+from inspector.compare.measuring.unquantised import (
+    ROUNDED,
+    Unquantised,
+    disagreement,
+    moves_by_steps,
+)
 from inspector.compare.runtime.run import Array
 from inspector.facts.comparison import CauseKind, PairedOutput, Verdict
 
@@ -90,6 +95,9 @@ def judge(
                 reason="structure and parameters are identical, and yet the outputs differ: "
                 "the model does not compute the same thing twice",
             )
+        untold = None if asked or not coarser.grain.quantised else _by_steps(measured)
+        if untold is not None and (unquantised is None or not unquantised.stand_out):
+            return Judgement(verdict=Verdict.UNDECIDED, reason=untold)
         return Judgement(verdict=Verdict.DIFFERENT, reason=_how_far(outputs, words))
     reason = _cannot_tell(measured, coarser, same_digest=same_digest, asked=asked, draws=draws)
     if reason is not None:
@@ -171,6 +179,20 @@ def _judge_quantised(
         verdict=Verdict.DIFFERENT,
         reason=f"{coarser.words} alone moves outputs by {100 * share:.0f} % of their spread, where "
         f"up to {100 * BEARABLE:.0f} % are called agreement",
+    )
+
+
+def _by_steps(measured: Measured) -> str | None:
+    """Why outputs that differ tell nothing: quantising moves some elements over a step."""
+    differing = [each for each in measured.outputs if _differs(each)]
+    shares = [disagreement(each, measured) for each in differing]
+    if max(shares) > BEARABLE or not all(moves_by_steps(each, measured) for each in differing):
+        return None
+    at = max(range(len(shares)), key=shares.__getitem__)
+    return (
+        f"output {differing[at].left!r} differs in {100 * shares[at]:.2g} % of what chance would "
+        "have differ: int8 quantisation moves elements over a step, and whether anything else "
+        "does cannot be told"
     )
 
 

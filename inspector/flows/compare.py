@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from inspector.errors import RunError, UndecidedError
 from inspector.flows.opened import Path
-from inspector.flows.sides import Side, opened_whole, side_of
+from inspector.flows.sides import Side, opened_whole, side_of, stand_ins
 
 if TYPE_CHECKING:
     from inspector.compare.causes.differences import Differences
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inspector.compare.locating.diagnose import Diagnosis
     from inspector.compare.locating.sweep import Sweep
     from inspector.compare.measuring.measured import Measured
+    from inspector.compare.measuring.precision import Precision
     from inspector.compare.measuring.unquantised import Unquantised
     from inspector.compare.pairing.layout import Layouts
     from inspector.compare.pairing.pair import Pair
@@ -168,14 +169,14 @@ class _Judging:
         from inspector.compare.causes.precisions import precision_causes
         from inspector.compare.graphs.chance import which_draws
         from inspector.compare.graphs.digest import same_function
-        from inspector.compare.locating.jumps import without_jumps
-        from inspector.compare.locating.places import output_places
+        from inspector.compare.locating.moved_over import said_of
         from inspector.compare.measuring.outputs import GraphsSay, run_both
         from inspector.compare.pairing.layout import find_layouts
         from inspector.compare.pairing.pair import left_out, pair_inputs, pair_outputs
         from inspector.compare.result import decided
         from inspector.compare.runtime.loaded import load_both
         from inspector.compare.verdict import capped, judge
+        from inspector.facts.comparison import Verdict
         from inspector.facts.request import asked_tolerance
 
         sides, request = self._sides, self._request
@@ -199,11 +200,10 @@ class _Judging:
             graphs = aside.submit(self._graphs, layouts, inputs, outputs)
 
             def settled(measured: Measured) -> Measured:
-                if same.result() or asked is not None:
+                # What is quantised is judged so without its grids, which other models run for.
+                if same.result() or asked is not None or measured.coarser.grain.quantised:
                     return measured
-                found = graphs.result()[0]
-                ends = output_places(found, outputs)
-                return without_jumps(measured, found, ends, lambda batch: self._sweep(found, batch))
+                return self._without_jumps(measured, graphs.result()[0], outputs)
 
             try:
                 measured = run_both(
@@ -226,6 +226,9 @@ class _Judging:
                 self.differences = differences
         del loaded  # four sessions, which nothing that follows runs
         unquantised = None if same.result() else self._unquantised(measured)
+        if unquantised is not None and asked is None:
+            without = self._without_jumps(unquantised.measured, found, outputs)
+            unquantised = unquantised.settled(without, measured)
         judgement = judge(
             measured,
             differences,
@@ -236,13 +239,15 @@ class _Judging:
             draws=which_draws(models),
         )
         judgement = capped(judgement, unpaired)
+        if unquantised is not None and judgement.verdict is Verdict.AGREES:
+            measured = said_of(measured, found)
         candidates = (*precision_causes(*measured.precisions), *differences.candidates)
         differences = replace(differences, candidates=candidates)
         diagnosis = self._diagnosed(found, measured, unquantised, outputs, differences, judgement)
         comparison = decided(
             models, inputs, measured, differences, judgement, diagnosis, request.seed
         )
-        notes = (*comparison.information, *unpaired, *_stand_ins(sides))
+        notes = (*comparison.information, *unpaired, *stand_ins(sides))
         return replace(comparison, information=notes), diagnosis
 
     def _graphs(
@@ -270,7 +275,26 @@ class _Judging:
             let_go(each.view.weights)
         return found, differences
 
-    def _sweep(self, found: Correspondence, batch: Batch, stepping: Collection[str] = ()) -> Sweep:
+    def _without_jumps(
+        self, measured: Measured, found: Correspondence, outputs: Sequence[Pair]
+    ) -> Measured:
+        """Outputs behind operators that jump, judged by what is in front of those and behind."""
+        from inspector.compare.locating.moved_over import without_jumps
+        from inspector.compare.locating.places import output_places
+
+        ends = output_places(found, outputs)
+        precisions = measured.precisions
+        return without_jumps(
+            measured, found, ends, lambda each: self._sweep(found, each, precisions=precisions)
+        )
+
+    def _sweep(
+        self,
+        found: Correspondence,
+        batch: Batch,
+        stepping: Collection[str] = (),
+        precisions: Sequence[Precision] = (),
+    ) -> Sweep:
         """Runs both with their inner values given out, on a batch."""
         from inspector.compare.locating.sweep import Sweep
 
@@ -284,6 +308,7 @@ class _Judging:
             seed=self._request.seed,
             steps=(left.steps, right.steps),
             stepping=stepping,
+            precisions=precisions,
         )
 
     def _unquantised(self, measured: Measured) -> Unquantised | None:
@@ -372,10 +397,3 @@ class _Judging:
             )
             diagnosis = replace(diagnosis, coverage=coverage)
         return diagnosis
-
-
-def _stand_ins(sides: tuple[Side, Side]) -> Iterator[str]:
-    """What was run in place of a model that ONNX Runtime does not run."""
-    for name, side in zip(("left", "right"), sides, strict=True):
-        if side.form is not None:
-            yield f"{name}: {side.form.note}"

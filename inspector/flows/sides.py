@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
@@ -108,6 +108,13 @@ def side_of(model: Model) -> Side:
         # ONNX Runtime runs some of them, and NumPy has no such numbers to feed.
         return found.in_other_form("") or found
     return found
+
+
+def stand_ins(sides: tuple[Side, Side]) -> Iterator[str]:
+    """What was run in place of a model that ONNX Runtime does not run."""
+    for name, side in zip(("left", "right"), sides, strict=True):
+        if side.form is not None:
+            yield f"{name}: {side.form.note}"
 
 
 def _side(model: Model, form: Form | None = None) -> Side:

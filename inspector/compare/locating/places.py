@@ -22,6 +22,7 @@ class Place:
     """A value of each side that should be the same.
 
     `node` and `position` say where the right side reads it; empty for what layers compute.
+    `left_node` reads it on the left, at the same position, where that has to be known.
     `layer` is its place among the right layers. `nodes` are those, with ``l`` or ``r`` in front,
     whose differences show here first. One that is `inner` may differ where all is well: the two
     sides write what lies around it in other layers.
@@ -36,6 +37,7 @@ class Place:
     node: str = ""
     position: int = 0
     inner: bool = False
+    left_node: str = ""
 
     @property
     def is_read(self) -> bool:

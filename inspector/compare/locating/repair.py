@@ -13,12 +13,8 @@ from dataclasses import dataclass, field, replace
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.causes.explain import cause_of
 from inspector.compare.graphs.correspondence import Correspondence
-from inspector.compare.locating.jumps import (
-    Jump,
-    find_jumps,
-    give_the_same,
-    grafts_of,
-)
+from inspector.compare.locating.grafts import give_the_same, grafts_of
+from inspector.compare.locating.jumps import Jump, find_jumps
 from inspector.compare.locating.localise import suspected
 from inspector.compare.locating.places import Place
 from inspector.compare.locating.sweep import Graft, Held, Sweep

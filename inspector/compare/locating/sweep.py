@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,14 @@ from inspector.compare.graphs.structure import Network
 from inspector.compare.locating.forms import Form, find_form
 from inspector.compare.locating.places import Place
 from inspector.compare.measuring.floor import (
-    FINE,
     FLOORS,
     FLOORS_COARSE,
+    Grain,
     allowance,
     moved_by_an_ulp,
     neighbours,
 )
+from inspector.compare.measuring.precision import Precision
 from inspector.compare.measuring.unquantised import ROUNDED, Steps, rounded_anew
 from inspector.compare.pairing.layout import Layouts
 from inspector.compare.runtime.host import Host, HostedRunner, HostGoneError
@@ -32,8 +34,9 @@ from inspector.facts.patch import Expose, Feed, Patch, Runnable
 SLACK = 4.0
 """Tolerances that a value in the middle may take: its floor is measured with fewer draws."""
 
-SLACK_ROUNDED = 1.5
-"""The same where weights were rounded to a grid, which moves more than what draws miss."""
+SLACK_COARSE = 1.5
+"""The same where weights were rounded to a grid, or to a coarse type: that moves more than what
+draws miss."""
 
 _DRAWS = 2
 """How often weights are rounded anew."""
@@ -60,22 +63,26 @@ class Held:
     relative: float
     tolerance: float
     within: bool
+    left_dtype: np.dtype[Any]
+    right_dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Graft:
-    """The left side's values in place of the right side's own at a place."""
+    """Other values in place of a side's own at a place: the left side's in the right one."""
 
     place: Place
     values: Array
+    side: int = 1
 
     def feed(self) -> Feed:
-        name = f"bninspect_graft_{self.place.right}_{self.place.node}_{self.place.position}"
+        value = (self.place.left, self.place.right)[self.side]
+        node = (self.place.left_node, self.place.node)[self.side]
         return Feed(
-            value=self.place.right,
-            name=name,
+            value=value,
+            name=f"bninspect_graft_{value}_{node}_{self.place.position}",
             dtype=self.values.dtype.name,
-            node=self.place.node,
+            node=node,
             position=self.place.position,
         )
 
@@ -97,9 +104,11 @@ class Sweep:
         Of the grids that weights of each side were rounded to; None for a side that had none.
     stepping
         Right-hand values that move by steps: as long as nothing is put in, they have no floor.
+    precisions
+        What the sides compute in, where values are held to the floor of the coarser one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913: each says one thing about a run, and most have a default
         self,
         networks: tuple[Network, Network],
         batch: Batch,
@@ -110,8 +119,14 @@ class Sweep:
         seed: int,
         steps: tuple[Steps | None, Steps | None] = (None, None),
         stepping: Collection[str] = (),
+        precisions: Sequence[Precision] = (),
     ) -> None:
         self._stepping = stepping
+        self._rounded = any(each is not None for each in steps)
+        units = [each.unit if each.coarse and not each.quantised else 0.0 for each in precisions]
+        self._units = (units[0], units[1]) if units else (0.0, 0.0)
+        self._grain = ROUNDED.grain if self._rounded else Grain(unit=max(self._units))
+        self._slack = SLACK_COARSE if self._grain.coarse else SLACK
         self._steps = steps
         self._networks = networks
         self._batch = batch
@@ -119,6 +134,20 @@ class Sweep:
         self._patched = patched
         self._memory = memory
         self._seed = seed
+
+    @property
+    def models(self) -> tuple[Model, Model]:
+        return self._networks[0].model, self._networks[1].model
+
+    @property
+    def unit(self) -> float:
+        """The last place of 1 in the type that values are held to; 0.0 for their own."""
+        return self._grain.unit
+
+    @property
+    def coarse(self) -> bool:
+        """Whether values are held to a floor coarser than float32's."""
+        return self._grain.coarse
 
     @property
     def _layouts(self) -> tuple[Layouts, Layouts]:
@@ -154,11 +183,13 @@ class Sweep:
     ) -> Iterator[Held]:
         lefts = list(dict.fromkeys(each.left for each in places))
         rights = list(dict.fromkeys(each.right for each in places))
-        fed = self._right_fed(grafts)
-        changes = (*patches, *(each.feed() for each in grafts))
+        here, there = ([each for each in grafts if each.side == side] for side in (0, 1))
+        changes = (*patches, *(each.feed() for each in there))
         try:
-            one = self._moved(0, lefts, (), self._batch.left)
-            other = self._moved(1, rights, changes, fed)
+            one = self._moved(
+                0, lefts, [each.feed() for each in here], _fed(self._batch.left, here)
+            )
+            other = self._moved(1, rights, changes, _fed(self._batch.right, there))
         except HostGoneError:
             raise
         except UndecidedError:  # it does not run, or a patch cannot be written
@@ -174,14 +205,6 @@ class Sweep:
             if found is not None:
                 yield found
 
-    def _right_fed(self, grafts: Sequence[Graft]) -> Fed:
-        fed = self._batch.right
-        if not grafts:
-            return fed
-        return replace(
-            fed, values={**fed.values, **{each.feed().name: each.values for each in grafts}}
-        )
-
     def _moved(
         self, side: int, names: Sequence[str], patches: Sequence[Patch], fed: Fed
     ) -> dict[str, tuple[Array, Array]]:
@@ -189,9 +212,10 @@ class Sweep:
         runner = self._loaded(side, names, patches)
         plain = runner.run(fed)
         rng = np.random.default_rng([self._seed, side])
-        moved = [runner.run(moved_by_an_ulp(fed, rng))]
+        unit = self._units[side]
+        moved = [runner.run(moved_by_an_ulp(fed, rng, unit))]
         model = self._networks[side].model
-        weights = _moved_weights(self._networks[side], self._seed)
+        weights = _moved_weights(self._networks[side], self._seed, unit)
         # What a patch puts in has a name of its own, and a moved weight that nothing reads is none.
         if weights:
             del runner
@@ -202,8 +226,8 @@ class Sweep:
             # Let go of as they are used: all of them at a time are what takes memory.
             values = plain.pop(name)
             found[name] = values, _most_moved(values, [each.pop(name) for each in moved])
-        if any(each is not None for each in self._steps):
-            times = FLOORS / FLOORS_COARSE * SLACK / SLACK_ROUNDED
+        if self._rounded and not unit:
+            times = FLOORS / FLOORS_COARSE * SLACK / SLACK_COARSE
             found = {name: (values, times * far) for name, (values, far) in found.items()}
         steps = self._steps[side]
         if steps is None:
@@ -244,10 +268,8 @@ class Sweep:
             moved = left_moved, form.to_left(right_moved)
             if still:
                 moved = np.zeros_like(left_moved), np.zeros_like(left_moved)
-            rounded = any(each is not None for each in self._steps)
-            grain = ROUNDED.grain if rounded else FINE
-            allowed = allowance([left], [there], [moved[0]], [moved[1]], grain=grain)
-            bound = (SLACK_ROUNDED if rounded else SLACK) * allowed.bounds[0]
+            allowed = allowance([left], [there], [moved[0]], [moved[1]], grain=self._grain)
+            bound = self._slack * allowed.bounds[0]
         scale = _spread(left)
         largest = float(apart.max(initial=0.0))
         return Held(
@@ -259,6 +281,8 @@ class Sweep:
             if apart.size
             else 0.0,
             within=bool((apart <= bound).all()),
+            left_dtype=left.dtype,
+            right_dtype=right.dtype,
         )
 
     def _chunks(self, places: Sequence[Place]) -> Iterator[list[Place]]:
@@ -285,7 +309,14 @@ class Sweep:
         return 4 * prod(lengths)
 
 
-def _moved_weights(network: Network, seed: int) -> dict[str, Array]:
+def _fed(fed: Fed, grafts: Sequence[Graft]) -> Fed:
+    """What a side is fed, with values for the inputs that grafts make."""
+    if not grafts:
+        return fed
+    return replace(fed, values={**fed.values, **{e.feed().name: e.values for e in grafts}})
+
+
+def _moved_weights(network: Network, seed: int, unit: float) -> dict[str, Array]:
     """Every float initializer that a layer reads, moved to a neighbour."""
     model = network.model
     names = model.graph.initializers
@@ -300,7 +331,7 @@ def _moved_weights(network: Network, seed: int) -> dict[str, Array]:
     if sum(each.elements * _MOVABLE[each.dtype] for each in stored.values()) > _MOST_MOVED:
         return {}
     rng = np.random.default_rng(seed)
-    return {name: neighbours(model.weights.load(each), rng) for name, each in stored.items()}
+    return {name: neighbours(model.weights.load(each), rng, unit) for name, each in stored.items()}
 
 
 _WEIGHED = frozenset(

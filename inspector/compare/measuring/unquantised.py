@@ -65,6 +65,19 @@ class Unquantised:
     def max_abs(self) -> float:
         return max((each.difference.max_abs for each in self.measured.outputs), default=0.0)
 
+    def settled(self, without_jumps: Measured, whole: Measured) -> Unquantised:
+        """The same where outputs behind operators that jump were judged by what those read.
+
+        Of what moves by steps the elements count, not by how much, where those are fewer.
+        """
+        shares = [
+            min(share, disagreement(each, whole))
+            if each.moved_by or moves_by_steps(each, whole)
+            else share
+            for each, share in zip(without_jumps.outputs, self.shares, strict=True)
+        ]
+        return replace(self, measured=without_jumps, shares=tuple(shares))
+
 
 def without_grids(
     views: tuple[Model, Model],
@@ -190,25 +203,51 @@ def _apart(views: Measured, whole: Measured) -> float:
         far, noise = [], []
         for at in range(len(views.batches)):
             left, right = (r[at] for r in (views.left_results, views.right_results))
-            far.append(_difference(left[each.left], turned(right[each.right], each.permutation)))
+            far.append(_stepped(left[each.left], turned(right[each.right], each.permutation)))
             for side, name, seen in (
                 (views.left_results, each.left, whole.left_results),
                 (views.right_results, each.right, whole.right_results),
             ):
                 if side is not seen:
-                    noise.append(_difference(side[at][name], seen[at][name]))
+                    noise.append(_stepped(side[at][name], seen[at][name]))
         for size in (_largest, _together):
             by = size(noise)
             found = max(found, size(far) / by if by else float("inf") if size(far) else 0.0)
     return found
 
 
+def disagreement(output: PairedOutput, measured: Measured) -> float:
+    """The share of elements that differ, of those that would if one side were shuffled."""
+    lefts, rights = _both(output, measured)
+    left, right = (np.concatenate([a.reshape(-1) for a in each]) for each in (lefts, rights))
+    apart = float((left != right).mean()) if left.size else 0.0
+    if not apart:
+        return 0.0
+    counts = dict(zip(*np.unique(left, return_counts=True), strict=True))
+    alike = sum(
+        counts.get(value, 0) * count
+        for value, count in zip(*np.unique(right, return_counts=True), strict=True)
+    )
+    chance = 1.0 - float(alike) / float(left.size) ** 2
+    return apart / chance if chance else float("inf")
+
+
+def moves_by_steps(output: PairedOutput, measured: Measured) -> bool:
+    """Whether an output is of whole numbers or of truths."""
+    return all(each[output.left].dtype.kind in "iub" for each in measured.left_results)
+
+
+def _both(output: PairedOutput, measured: Measured) -> tuple[list[Array], list[Array]]:
+    lefts = [each[output.left] for each in measured.left_results]
+    rights = [turned(each[output.right], output.permutation) for each in measured.right_results]
+    return lefts, rights
+
+
 def _share(output: PairedOutput, whole: Measured) -> float:
     """See `Unquantised.shares`."""
-    lefts = [each[output.left] for each in whole.left_results]
-    rights = [turned(each[output.right], output.permutation) for each in whole.right_results]
+    lefts, rights = _both(output, whole)
     far = _together([_difference(a, b) for a, b in zip(lefts, rights, strict=True)])
-    middle = [float(a.mean(dtype=np.float64)) for a in lefts if a.size and a.dtype.kind == "f"]
+    middle = [float(a.mean(dtype=np.float64)) for a in lefts if a.size and a.dtype.kind in "fiub"]
     spread = _together([a - np.mean(middle) for a in lefts]) if middle else 0.0
     return far / spread if spread else (float("inf") if far else 0.0)
 
@@ -218,6 +257,12 @@ def _difference(one: Array, other: Array) -> Array:
         return np.zeros(1)
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(np.abs(np.subtract(one, other, dtype=np.float64)), posinf=0.0)
+
+
+def _stepped(one: Array, other: Array) -> Array:
+    """Distances; of whole numbers and truths, whether there is one: classes have no distances."""
+    apart = _difference(one, other)
+    return np.asarray(apart > 0.0, np.float64) if one.dtype.kind in "iub" else apart
 
 
 def _largest(several: Sequence[Array]) -> float:
