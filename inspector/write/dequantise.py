@@ -20,8 +20,8 @@ from onnx import helper, numpy_helper
 from inspector.facts.model import Model
 from inspector.read.data import is_outside
 from inspector.read.weights import ProtoWeights
-from inspector.write.nodes import has_all, read_within
-from inspector.write.qoperators import CannotExpandError, computes_with_integers, expand
+from inspector.write.nodes import CannotExpandError, has_all, read_within
+from inspector.write.qoperators import computes_with_integers, expand
 from inspector.write.upgrade import opened
 
 _GRIDS = ("QuantizeLinear", "DequantizeLinear")

@@ -8,6 +8,10 @@ import onnx
 from onnx import helper
 
 
+class CannotExpandError(Exception):
+    """An operator, or a use of one, that is not known in this form, or is not well-formed."""
+
+
 def has_all(node: onnx.NodeProto, *, inputs: int, outputs: int = 1) -> bool:
     """Whether a node has its first inputs and outputs, none of them left empty."""
     given, made = node.input[:inputs], node.output[:outputs]
@@ -52,3 +56,13 @@ def read_within(node: onnx.NodeProto) -> Iterator[str]:
             for each in graph.node:
                 yield from all_read(each)
             yield from (each.name for each in graph.output)
+
+
+def in_use(nodes: Sequence[onnx.NodeProto], ends: set[str]) -> list[onnx.NodeProto]:
+    """Without what multiplies scales that nothing reads any more."""
+    wanted, kept = set(ends), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(all_read(node))
+    return kept[::-1]

@@ -16,7 +16,17 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from inspector.write.nodes import all_read, attribute, attributes_but, has_all, node_of, read_within
+from inspector.write.nodes import (
+    CannotExpandError,
+    all_read,
+    attribute,
+    attributes_but,
+    has_all,
+    in_use,
+    node_of,
+    read_within,
+)
+from inspector.write.quantised_lstm import lstm_of
 
 MICROSOFT = "com.microsoft"
 
@@ -54,12 +64,9 @@ _LEAST = {
     "DynamicQuantizeLinear": 1,
     "MatMulIntegerToFloat": 4,
     "DynamicQuantizeMatMul": 3,
+    "DynamicQuantizeLSTM": 11,
 }
 """How many inputs each has at least, with those that may be empty in between."""
-
-
-class CannotExpandError(Exception):
-    """An operator, or a use of one, that is not known in this form, or is not well-formed."""
 
 
 def computes_with_integers(node: onnx.NodeProto) -> bool:
@@ -117,7 +124,7 @@ class _Expanding:
         nodes = [each for node in self._graph.node for each in made.get(id(node), ())]
         copies = [onnx.NodeProto.FromString(each.SerializeToString()) for each in nodes]
         del self._graph.node[:]
-        self._graph.node.extend(_in_use(copies, self._ends))
+        self._graph.node.extend(in_use(copies, self._ends))
 
     def _written(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         name, given = node.op_type, list(node.input)
@@ -145,6 +152,8 @@ class _Expanding:
                 yield from self._to_float(node, given)
             case "DynamicQuantizeMatMul":
                 yield from self._dynamic_product(node, given)
+            case "DynamicQuantizeLSTM":
+                yield from lstm_of(node, self._values, self._store)
             case _ if name in _ONE:
                 if attribute(node, "channels_last").i:
                     raise CannotExpandError(name)
@@ -388,13 +397,3 @@ def _check(node: onnx.NodeProto, outputs: int = 1) -> None:
     few = len(node.input) < _LEAST.get(node.op_type, 0)
     if few or not has_all(node, inputs=1, outputs=outputs):
         raise CannotExpandError(node.op_type)
-
-
-def _in_use(nodes: Sequence[onnx.NodeProto], ends: set[str]) -> list[onnx.NodeProto]:
-    """Without what multiplies scales that nothing reads any more."""
-    wanted, kept = set(ends), []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(all_read(node))
-    return kept[::-1]

@@ -108,7 +108,7 @@ class Sweep:
         What the sides compute in, where values are held to the floor of the coarser one.
     """
 
-    def __init__(  # noqa: PLR0913: each says one thing about a run, and most have a default
+    def __init__(  # noqa: PLR0913  # each says one thing about a run, and most have a default
         self,
         networks: tuple[Network, Network],
         batch: Batch,
