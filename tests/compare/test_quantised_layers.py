@@ -117,3 +117,61 @@ def test_a_quantised_table_of_other_rows_is_another(compare: Compare) -> None:
     found = compare(table(), right)
 
     assert found.verdict is Verdict.DIFFERENT, found.reason
+
+
+def boxes(*, seed: int, wrong: bool = False) -> onnx.ModelProto:
+    """Sizes of boxes and scores, of two convolutions: a few elements are far larger than others."""
+    rng = np.random.default_rng(seed)
+    tensors: dict[str, Any] = {
+        "w": rng.standard_normal((16, 3, 3, 3)) / 27**0.5,
+        "v": rng.standard_normal((18, 16, 1, 1)) / 2,
+        "b": 0.1 * rng.standard_normal(18),
+        "two": np.float32(2),
+        "hundred": np.float32(100),
+    }
+    if wrong:
+        tensors["b"][3] += 1.0
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 13]>
+        g (float[1, 3, 64, 64] x) => (float[1, M, 6] y) {
+            c = Conv<strides=[2, 2], pads=[1, 1, 1, 1]>(x, w)
+            r = LeakyRelu<alpha=0.1>(c)
+            l = Conv(r, v, b)
+            s5 = Constant<value = int64[5] {0, 3, 6, 32, 32}>()
+            f = Reshape(l, s5)
+            t = Transpose<perm=[0, 1, 3, 4, 2]>(f)
+            s3 = Constant<value = int64[3] {0, -1, 6}>()
+            m = Reshape(t, s3)
+            n = Sigmoid(m)
+            sp = Constant<value = int64[2] {2, 4}>()
+            size, score = Split<axis=2>(n, sp)
+            d = Mul(size, two)
+            q = Mul(d, d)
+            z = Mul(q, hundred)
+            y = Concat<axis=2>(z, score)
+        }"""
+    )
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(a, np.float32), name) for name, a in tensors.items()
+    )
+    for at, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{at}"
+    return model
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_quantised_boxes_are_those_they_were_made_of(compare: Compare, seed: int) -> None:
+    left = boxes(seed=seed)
+    right = quantised(left, "dynamic", fold=False)
+
+    found = [compare(left, right, seed=each) for each in (0, 1)]
+
+    assert {each.verdict for each in found} == {Verdict.AGREES}, [e.reason for e in found]
+
+
+def test_quantised_boxes_of_another_bias_are_others(compare: Compare) -> None:
+    right = quantised(boxes(seed=0, wrong=True), "dynamic", fold=False)
+
+    found = compare(boxes(seed=0), right)
+
+    assert found.verdict is Verdict.DIFFERENT, found.reason
