@@ -17,6 +17,7 @@ from inspector.compare.causes.affine import (
     paired_runs,
 )
 from inspector.compare.causes.candidate import Candidate
+from inspector.compare.causes.near import is_within, rows_apart, slopes_apart
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.grids import Steps
 from inspector.compare.graphs.parameters import as_stored, normal
@@ -33,12 +34,6 @@ _WHERE = frozenset({"pads", "auto_pad", "strides", "dilations"})
 """Attributes of a convolution that say where its kernel goes."""
 
 _SHOWN = 4
-
-_PLAIN = 1e-30, 1e30
-"""Between these, float32 holds a quotient with all of its digits."""
-
-_PIECE = 2**16
-"""Elements that are held together at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,13 +126,13 @@ def _compared(one: Effective, other: Effective) -> Array | None:
     if one.kernel is not None and other.kernel is not None:
         if one.kernel.shape != other.kernel.shape or not one.is_shaped_as(other):
             return None
-        first = _rows_apart(one, other, unit)
+        first = rows_apart(one, other, unit)
     else:
         try:
             slopes = np.broadcast_arrays(one.slope, other.slope)
         except ValueError:
             return None
-        first = _slopes_apart(slopes[0], slopes[1], unit)
+        first = slopes_apart(slopes[0], slopes[1], unit)
     try:
         offsets = np.broadcast_arrays(one.offset, other.offset, one.size, other.size, first)
     except ValueError:
@@ -147,70 +142,7 @@ def _compared(one: Effective, other: Effective) -> Array | None:
     for each in (one, other):
         if each.offset_grid is not None and each.offset_grid.size in (1, apart.size):
             allowed = allowed + each.offset_grid
-    return np.asarray(offsets[4] | ~_within(apart, allowed))
-
-
-def _within(apart: Array, allowed: Array) -> Array:
-    """Where distances are allowed. Numbers that are not finite are near nothing."""
-    return np.asarray((apart <= allowed) & (allowed < np.inf))
-
-
-def _slopes_apart(one: Array, other: Array, unit: float) -> Array:
-    return ~_within(np.abs(one - other), unit * np.maximum(np.abs(one), np.abs(other)))
-
-
-def _rows_apart(one: Effective, other: Effective, unit: float) -> Array:
-    """For which outputs the weights of two runs differ by more than `unit` of a weight's size."""
-    assert one.kernel is not None  # asked of weighted runs alone
-    assert other.kernel is not None  # likewise
-    length, size = one.kernel.shape
-    found = np.zeros(length, dtype=bool)
-    # In pieces that fit a processor's cache.
-    rows = max(1, _PIECE // max(1, size))
-    quotient = _slopes_quotient(one, other)
-    for at in range(0, length, rows):
-        if quotient is not None and _are_surely_near(
-            one.kernel[at : at + rows], other.kernel[at : at + rows], quotient[at : at + rows], unit
-        ):
-            continue
-        a, b = one.rows(at, at + rows), other.rows(at, at + rows)
-        with np.errstate(invalid="ignore", over="ignore"):
-            most = np.maximum(np.abs(a), np.abs(b))
-            most *= unit
-            most += one.moved(at, at + rows)
-            most += other.moved(at, at + rows)
-            a -= b
-            found[at : at + rows] = ~_within(np.abs(a, out=a), most).all(axis=1)
-    return found
-
-
-def _slopes_quotient(one: Effective, other: Effective) -> Array | None:
-    """Slopes of one run over those of another by row; None where only weights tell enough."""
-    kernels = (one.kernel, other.kernel)
-    if any(each is None or each.dtype != np.float32 or not each.size for each in kernels):
-        return None
-    assert one.kernel is not None  # as just seen
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        quotient = one.slope / other.slope
-    return np.broadcast_to(quotient, len(one.kernel))
-
-
-def _are_surely_near(a: Array, b: Array, quotient: Array, unit: float) -> bool:
-    """Whether weights times slopes are within `unit` of each other, told in float32.
-
-    Most folded kernels are, and a division and its two extremes take a fraction of the time of the
-    exact comparison, which has the last word on what this does not vouch for.
-    """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        ratio = a / b
-        ends = ratio.min(axis=1) * quotient, ratio.max(axis=1) * quotient
-    # NaN and numbers beyond float32 are near nothing. A division is right to half a unit.
-    room = unit - float(np.finfo(np.float32).eps)
-    sizes = np.abs(quotient)
-    return bool(
-        all((np.abs(each - 1.0) <= room).all() for each in ends)
-        and ((sizes > _PLAIN[0]) & (sizes < _PLAIN[1])).all()
-    )
+    return np.asarray(offsets[4] | ~is_within(apart, allowed))
 
 
 def _is_plainly_missing(
@@ -334,10 +266,10 @@ def _blamed(
             return "epsilon", words if is_left else (words[1], words[0])
     unit = _ULPS * float(np.finfo(np.float32).eps)
     if one.kernel is not None and other.kernel is not None:
-        scaled = _rows_apart(one, other, unit)
+        scaled = rows_apart(one, other, unit)
     else:
         slopes = np.broadcast_arrays(one.slope, other.slope)
-        scaled = _slopes_apart(slopes[0], slopes[1], unit)
+        scaled = slopes_apart(slopes[0], slopes[1], unit)
     if not scaled.any():
         return "offset (bias or mean)", ("folded from the BatchNorm", "")
     return "slope (scale or var) or weights", ("folded from the BatchNorm", "")

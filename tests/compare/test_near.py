@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inspector.compare.causes import units
 from inspector.compare.causes.affine import Effective
+from inspector.compare.causes.near import rows_apart
 
 UNIT = 16 * float(np.finfo(np.float32).eps)
 SIZES = (1.0, 1e-45, 3e-39, 1e-38, 1e-20, 7.0, 1e30, 3e38, 0.0)
@@ -57,8 +57,8 @@ def test_folded_rows_are_apart_where_their_products_are(
                 kernel[at] = odd
         other = effective(folded, other_slope)
 
-        found = units._rows_apart(one, other, UNIT)
-        mirrored = units._rows_apart(other, one, UNIT)
+        found = rows_apart(one, other, UNIT)
+        mirrored = rows_apart(other, one, UNIT)
 
     # Right at the limit the last digit of float64 may decide.
     nearly = np.zeros(4, dtype=bool)
@@ -84,10 +84,10 @@ def test_rows_that_are_near_are_told_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Effective, "rows", rows)
 
-    assert not units._rows_apart(one, folded, UNIT).any()
+    assert not rows_apart(one, folded, UNIT).any()
     assert not looked
     folded.kernel[17, 3] *= 1.001
-    assert list(np.flatnonzero(units._rows_apart(one, folded, UNIT))) == [17]
+    assert list(np.flatnonzero(rows_apart(one, folded, UNIT))) == [17]
     assert looked
 
 
@@ -101,4 +101,4 @@ def test_a_quotient_beyond_float32_vouches_for_nothing() -> None:
     # What a division leaves has few digits: all of these are the same number.
     for a, b in zip(kernel, folded, strict=True):
         one, other = effective(a[None], slope), effective(b[None], np.ones(1))
-        assert units._rows_apart(one, other, UNIT).all()
+        assert rows_apart(one, other, UNIT).all()
