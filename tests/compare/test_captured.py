@@ -33,6 +33,7 @@ def branched(moved: str, body: str, far: float) -> onnx.ModelProto:
         }}"""
     )
     stored = {"v": LIMITS, "far": np.float32(far), "a0": np.array([0]), "a1": np.array([1])}
+    stored |= {"square": np.array([4, 4]), "cube": np.array([4, 2, 2])}
     used = {k: v for k, v in stored.items() if k == "far" or f" {k})" in moved or f"({k}" in moved}
     graph = helper.make_graph(
         made.node,
@@ -54,8 +55,13 @@ ROW = "r = ReduceMax <axes = [0], keepdims = 0> (x) "
         ("u = Unsqueeze (v, a0)", "u = Unsqueeze (v, a1)", LEAST),
         ("u = Identity (x)", "u = Transpose (x)", TURNED),
         (ROW + "u = Unsqueeze (r, a0)", ROW + "u = Unsqueeze (r, a1)", MADE),
+        (
+            "u = Identity (x)",
+            "c = Reshape (x, cube) d = Transpose <perm = [0, 2, 1]> (c) u = Reshape (d, square)",
+            TURNED,
+        ),
     ],
-    ids=["stored", "turned", "computed"],
+    ids=["stored", "turned", "computed", "shuffled"],
 )
 def test_what_a_branch_reads_is_held_together(
     compare: Compare, one: str, other: str, body: str

@@ -213,3 +213,20 @@ def test_a_bias_of_a_convolution_is_one_for_each_channel(compare: Compare) -> No
         right = biased(text, to=along["channels"])
         assert compare(right, biased(text, to=along["width"])).verdict is wanted
         assert_one(compare, right, biased("b = Conv (x, k, v)"))
+
+
+SHUFFLE = "h = Reshape (x, cube) t = Transpose <perm = {}> (h) e = Reshape (t, square) b = Tanh (e)"
+
+
+def test_elements_that_are_shuffled_are_told(compare: Compare) -> None:
+    shapes = {"cube": np.array([4, 2, 2]), "square": np.array([4, 4])}
+    text = SHUFFLE.format([0, 2, 1])
+    assert_apart(compare, text, "b = Tanh (x)", **shapes)
+    assert_apart(compare, text, SHUFFLE.format([1, 0, 2]), **shapes)
+    assert_together(compare, SHUFFLE.format([0, 1, 2]), "b = Tanh (x)", **shapes)
+    back = (
+        "h = Reshape (x, cube) t = Transpose <perm = [0, 2, 1]> (h) e = Reshape (t, square)"
+        " i = Reshape (e, cube) j = Transpose <perm = [0, 2, 1]> (i) k = Reshape (j, square)"
+        " b = Tanh (k)"
+    )
+    assert_together(compare, back, "b = Tanh (x)", **shapes)

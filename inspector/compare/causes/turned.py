@@ -12,7 +12,9 @@ from itertools import permutations
 
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.graphs.correspondence import Correspondence
+from inspector.compare.graphs.elements import Way, are_shuffled
 from inspector.compare.graphs.lie import Fixed, Lie, fixed, stretched, turned
+from inspector.compare.graphs.moves import fixed_dims, way
 from inspector.compare.graphs.structure import Layer, Network
 from inspector.compare.graphs.view import commutes
 from inspector.compare.pairing.layout import Axes
@@ -41,6 +43,7 @@ class Turns:
         self._network = network
         self._fed = fed
         self._lies: dict[str, Lie] = {}
+        self._producer = {each: n for n in network.model.graph.nodes for each in n.outputs if each}
         for node in network.model.graph.nodes:
             if not node.is_standard or not node.outputs:
                 continue
@@ -115,6 +118,18 @@ class Turns:
             order = axes
         return () if order == tuple(sorted(order)) else order
 
+    def way(self, source: str, name: str) -> Way | None:
+        """How elements of `source` are moved to `name`; None where it is flattened, or not known.
+
+        What a dense layer reads of a flattened image has the order that its kernel tells.
+        """
+        graph, layouts = self._network.model.graph, self._network.layouts
+        nodes, dims = way(self._producer, source, name), fixed_dims(graph, source)
+        if nodes is None or dims is None or name in layouts.flat:
+            return None
+        axes = layouts.axes.get(source, self._fed.get(source, tuple(range(len(dims)))))
+        return graph, nodes, dims, axes
+
     def is_handed_on(self, layer: Layer, lie: Lie) -> bool:
         """Whether what a layer gives has its axes as it reads them, as far as that is known."""
         axes = self._network.layouts.axes.get(layer.node)
@@ -147,7 +162,15 @@ def turned_inputs(found: Correspondence, inputs: Sequence[Pair]) -> Iterator[Can
             )
             inner = any(lie.exact for lie in lies[0])
             undone = handed_on and not inner and a.node_fact.op_type not in _ORDERED
-            if (undone and _told(found, one, other)) or _lie_alike(a, *lies):
+            if undone and _told(found, one, other):
+                continue
+            ways = [
+                (lefts.way(found.left_of(value), name), rights.way(value, other[at][1]))
+                for at, (_, name, _) in enumerate(one)
+            ]
+            in_places = len(one) == 1 or not commutes(a.node_fact)
+            shuffled = in_places and any(x and y and are_shuffled(x, y) for x, y in ways)
+            if _lie_alike(a, *lies) and not shuffled:
                 continue
             yield Candidate(
                 kind=CauseKind.STRUCTURE,

@@ -49,6 +49,12 @@ def _dims(graph: Graph, name: str) -> Sequence[Dim] | None:
     return None if known is None else known.dims
 
 
+def fixed_dims(graph: Graph, name: str) -> tuple[int | None, ...] | None:
+    """A value's dims, with None for those that are not fixed; None where its rank is not known."""
+    dims = _dims(graph, name)
+    return None if dims is None else tuple(dim if isinstance(dim, int) else None for dim in dims)
+
+
 def _reshaped(before: Sequence[Dim], after: Sequence[Dim], axis: int) -> int | None:
     """The axis of a reshaped value that runs over the same elements in the same steps."""
     for at, dim in enumerate(after):
