@@ -12,6 +12,12 @@ from tests.compare.conftest import Compare
 ONE = (Verdict.IDENTICAL, Verdict.EQUIVALENT)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows from constants stays in the graph, as where it would be too much."""
+    monkeypatch.setattr("inspector.write.constants.MOST_BYTES", 0)
+
+
 def normalised(
     var: tuple[float, ...],
     *,
