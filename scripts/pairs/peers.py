@@ -2,7 +2,7 @@
 
 polygraphy compares two models by running one, keeping its inputs and outputs, and running the
 other on them; onnxdiff (of onnxdiffer) and diffonnx take both. The last two exit 0 whatever they
-find, so what they print is read: ../shared/facts/peers.md says how each behaves.
+find, so what they print is read.
 """
 
 from __future__ import annotations
