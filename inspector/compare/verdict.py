@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.compare.causes.differences import Differences
-from inspector.compare.measuring.measured import Measured
+from inspector.compare.measuring.floor import Deviations
+from inspector.compare.measuring.measured import Measured, Results
 from inspector.compare.measuring.precision import Coarser
 from inspector.compare.measuring.unquantised import (
-    ROUNDED,
     Unquantised,
     disagreement,
     moves_by_steps,
@@ -145,17 +145,17 @@ def _judge_quantised(
         for each in measured.outputs
     ):
         return None
+    without = unquantised.measured
     if unquantised.stand_out:
         return Judgement(
             verdict=Verdict.DIFFERENT,
-            reason=f"{_how_far(unquantised.measured.outputs, ROUNDED.words)}, with all "
-            "activations as they are: more than quantising those does",
+            reason=f"{_how_far(without.outputs, without.coarser.words)}, {unquantised.beyond}",
         )
     if not unquantised.agree and any(_differs(each) for each in measured.outputs):
         return None
     if measured.only_if:
         return None
-    if _never_moves(unquantised.measured):
+    if _never_moves(measured):
         return _DEAD
     share = max(unquantised.shares, default=0.0)
     if share <= BEARABLE:
@@ -167,7 +167,7 @@ def _judge_quantised(
             )
             if unquantised.agree
             else f"without it they differ by up to {unquantised.max_abs:.3g}, more than rounding "
-            "the weights accounts for"
+            "accounts for"
         )
         less = less if accounted else f"{less}; parameters or structure differ besides"
         less = "; ".join(filter(None, [less, measured.limited]))
@@ -197,13 +197,29 @@ def _by_steps(measured: Measured) -> str | None:
 
 
 def _never_moves(measured: Measured) -> bool:
-    """Whether no output depends on the inputs, as far as they were fed: a dead network."""
+    """Whether no output depends on the inputs, as they were fed: a dead network.
+
+    Each side is held to what rounding moves it by itself: beside one in few bits, whose floor may
+    be as large as the spread of the outputs, the other one still shows that they move.
+    """
+    if not any(each.left.values for each in measured.batches):
+        return False
+    sides = (
+        (measured.left_results, measured.left_deviations, [o.left for o in measured.outputs]),
+        (measured.right_results, measured.right_deviations, [o.right for o in measured.outputs]),
+    )
     times = measured.coarser.grain.floors
-    for each in measured.outputs:
-        rows = [row for batch in measured.left_results for row in _rows(batch[each.left])]
-        if len(rows) < 2 or not all(_same(row, rows[0], times * each.floor) for row in rows[1:]):
-            return False
-    return bool(measured.outputs) and any(each.left.values for each in measured.batches)
+    return bool(measured.outputs) and all(
+        _is_constant(name, results, deviations, times)
+        for results, deviations, names in sides
+        for name in names
+    )
+
+
+def _is_constant(name: str, results: Results, deviations: Deviations, times: float) -> bool:
+    rows = [row for batch in results for row in _rows(batch[name])]
+    moved = max((float(each.max(initial=0.0)) for each in deviations.get(name, ())), default=0.0)
+    return len(rows) > 1 and all(_same(row, rows[0], times * moved) for row in rows[1:])
 
 
 def _rows(values: Array) -> list[Array]:
@@ -216,7 +232,9 @@ def _same(row: Array, first: Array, tolerance: float) -> bool:
     if row.shape != first.shape or row.dtype.kind != "f":
         return bool(np.array_equal(row, first))
     apart = np.abs(row.astype(np.float64) - first.astype(np.float64))
-    return bool(apart.max(initial=0.0) <= tolerance)
+    # One step of the type at least: rows that are computed in another order lie that far apart.
+    step = float(np.finfo(row.dtype).eps * np.abs(first).max(initial=0.0))
+    return bool(apart.max(initial=0.0) <= max(tolerance, step))
 
 
 def _differs(output: PairedOutput) -> bool:

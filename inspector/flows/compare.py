@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from inspector.compare.measuring.measured import Measured
     from inspector.compare.measuring.precision import Precision
     from inspector.compare.measuring.unquantised import Unquantised
-    from inspector.compare.pairing.layout import Layouts
     from inspector.compare.pairing.pair import Pair
     from inspector.compare.runtime.host import Host
     from inspector.compare.verdict import Judgement
@@ -178,6 +177,7 @@ class _Judging:
         from inspector.compare.verdict import capped, judge
         from inspector.facts.comparison import Verdict
         from inspector.facts.request import asked_tolerance
+        from inspector.flows.graphs import both_graphs, on_one_set
 
         sides, request = self._sides, self._request
         models = sides[0].model, sides[1].model
@@ -197,7 +197,7 @@ class _Judging:
         # The models run in another process meanwhile.
         with ThreadPoolExecutor(max_workers=1) as aside:
             same = aside.submit(same_function, models, inputs, outputs)
-            graphs = aside.submit(self._graphs, layouts, inputs, outputs)
+            graphs = aside.submit(both_graphs, sides, layouts, inputs, outputs)
 
             def settled(measured: Measured) -> Measured:
                 # What is quantised is judged so without its grids, which other models run for.
@@ -225,10 +225,12 @@ class _Judging:
                 found, differences = graphs.result()
                 self.differences = differences
         del loaded  # four sessions, which nothing that follows runs
-        unquantised = None if same.result() else self._unquantised(measured)
-        if unquantised is not None and asked is None:
-            without = self._without_jumps(unquantised.measured, found, outputs)
-            unquantised = unquantised.settled(without, measured)
+        unquantised = None
+        if not same.result():
+            self._sides, found, differences = on_one_set(
+                sides, found, differences, layouts, inputs, outputs
+            )
+            unquantised = self._unquantised(measured, found, outputs, asked=asked is not None)
         judgement = judge(
             measured,
             differences,
@@ -249,31 +251,6 @@ class _Judging:
         )
         notes = (*comparison.information, *unpaired, *stand_ins(sides))
         return replace(comparison, information=notes), diagnosis
-
-    def _graphs(
-        self,
-        layouts: tuple[Layouts, Layouts],
-        inputs: Sequence[Pair],
-        outputs: Sequence[Pair],
-    ) -> tuple[Correspondence, Differences]:
-        """Which layers correspond, and what differs between them."""
-        from inspector.compare.causes.differences import find_differences
-        from inspector.compare.graphs.align import align
-        from inspector.compare.graphs.contents import let_go
-        from inspector.compare.graphs.correspondence import Correspondence
-        from inspector.compare.graphs.rewire import rewired
-        from inspector.compare.graphs.structure import build_both
-
-        views = self._sides[0].view, self._sides[1].view
-        networks = build_both(views, layouts, inputs, outputs)
-        fed = {each.left.name: each.right.name for each in inputs}
-        alignment = rewired(align(*networks), *networks, fed)
-        found = Correspondence(*networks, alignment, fed)
-        steps = self._sides[0].steps or {}, self._sides[1].steps or {}
-        differences = find_differences(found, inputs=inputs, outputs=outputs, steps=steps)
-        for each in self._sides:
-            let_go(each.view.weights)
-        return found, differences
 
     def _without_jumps(
         self, measured: Measured, found: Correspondence, outputs: Sequence[Pair]
@@ -311,7 +288,9 @@ class _Judging:
             precisions=precisions,
         )
 
-    def _unquantised(self, measured: Measured) -> Unquantised | None:
+    def _unquantised(
+        self, measured: Measured, found: Correspondence, outputs: Sequence[Pair], *, asked: bool
+    ) -> Unquantised | None:
         """Both without the grids of their activations; None where neither has any."""
         from inspector.compare.measuring.unquantised import without_grids
 
@@ -319,7 +298,7 @@ class _Judging:
         if left.steps is None and right.steps is None:
             return None
         self._progress("running both models without their quantisation grids")
-        return without_grids(
+        unquantised = without_grids(
             (left.view, right.view),
             (left.steps, right.steps),
             measured,
@@ -327,6 +306,10 @@ class _Judging:
             host=self._host,
             seed=self._request.seed,
         )
+        if unquantised is None or asked:
+            return unquantised
+        without = self._without_jumps(unquantised.measured, found, outputs)
+        return unquantised.settled(without, measured)
 
     def _diagnosed(
         self,

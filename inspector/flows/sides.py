@@ -23,13 +23,15 @@ class Side:
     `model` is what is fed and run; `view` the same without its quantisation grids and with nodes
     for the BatchNorms that are written out, in whose graph causes are looked for. `form` is what
     stands for a file that ONNX Runtime does not run as it is. `steps` are those of the grids that
-    weights of `view` were rounded to, by name; None where no grid was taken away.
+    weights of `view` were rounded to, by name; None where no grid was taken away. `calibrated`
+    says that some of those taken away were of activations, with ranges of their own.
     """
 
     model: Model
     view: Model
     form: Form | None = None
     steps: Mapping[str, Array] | None = None
+    calibrated: bool = False
 
     @property
     def source(self) -> FilePath | Runnable:
@@ -71,7 +73,7 @@ class Side:
         if self.form is not None:
             return None
         form = runnable_form(self.model, reason)
-        return None if form is None else _side(_written_out(form.model), form)
+        return None if form is None else _side(written_out(form.model), form)
 
 
 def opened_whole(path: Path, external_dirs: Sequence[Path]) -> Model:
@@ -103,7 +105,7 @@ def side_of(model: Model) -> Side:
     from inspector.write.inline import inlined
 
     check_scopes(model)
-    found = _side(_written_out(inlined(model)))
+    found = _side(written_out(inlined(model)))
     if any(each.dtype == "bfloat16" for each in fed_inputs(found.model)):
         # ONNX Runtime runs some of them, and NumPy has no such numbers to feed.
         return found.in_other_form("") or found
@@ -123,15 +125,18 @@ def _side(model: Model, form: Form | None = None) -> Side:
     from inspector.write.dequantise import dequantised
 
     grids = dequantised(model)
-    view = model if grids is None else _written_out(grids.model)
+    view = model if grids is None else written_out(grids.model)
     native = with_native_norms(view)
-    view = view if native is None else _written_out(native)
+    view = view if native is None else written_out(native)
     constant = with_constants(view)
-    view = view if constant is None else _written_out(constant)
-    return Side(model=model, view=view, form=form, steps=None if grids is None else grids.steps)
+    view = view if constant is None else written_out(constant)
+    if grids is None:
+        return Side(model=model, view=view, form=form)
+    return Side(model=model, view=view, form=form, steps=grids.steps, calibrated=grids.calibrated)
 
 
-def _written_out(model: Model) -> Model:
+def written_out(model: Model) -> Model:
+    """A model with its shapes, its default attributes and its nodes in order."""
     from inspector.compare.graphs.order import in_order
     from inspector.read.schema import with_default_attributes
     from inspector.read.shapes import with_inferred_shapes

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from inspector.facts.model import Model
 from inspector.read.data import is_outside
 from inspector.read.weights import ProtoWeights
+from inspector.write.blocks import BLOCK_OPERATORS, along_blocks, expand_blocks, widened
 from inspector.write.nodes import CannotExpandError, has_all, read_within
 from inspector.write.qoperators import computes_with_integers, expand
 from inspector.write.upgrade import opened
@@ -34,6 +35,9 @@ _KEEP_SIGN = frozenset(
     "Dropout".split()
 )
 
+_FEW_BITS = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}
+"""First and last number of types of which a whole number goes into a byte."""
+
 _SIX = 6.0
 """Where Relu6 ends: the range of its outputs, as calibration finds it, ends there to the bit."""
 
@@ -46,19 +50,21 @@ class Dequantised:
     """A model without its grids.
 
     `steps` are the distances between the numbers that stored weights could have, by the name that
-    they have in `model`, in the same shape or one that goes with it.
+    they have in `model`, in the same shape or one that goes with it. `calibrated` says that
+    activations lay on grids whose ranges are stored.
     """
 
     model: Model
     steps: Mapping[str, Any]
+    calibrated: bool
 
 
 def dequantised(model: Model) -> Dequantised | None:
     """The same layers with weights as real numbers and activations as they are.
 
-    None where nothing is quantised in a form that is known (scales that are computed, blocks,
-    operators that `inspector.write.qoperators` does not know), or where a node or a tensor is not
-    well-formed: ONNX Runtime says then what is wrong with it.
+    None where nothing is quantised in a form that is known (scales that are computed, operators
+    that `inspector.write.qoperators` and `inspector.write.blocks` do not know), or where a node or
+    a tensor is not well-formed: ONNX Runtime says then what is wrong with it.
     """
     if not isinstance(model.weights, ProtoWeights) or model.missing_data:
         return None
@@ -71,11 +77,13 @@ def dequantised(model: Model) -> Dequantised | None:
         grids.take_away()
     except CannotExpandError:  # left as it is, which None says
         return None
-    return Dequantised(model=opened(model, proto), steps=grids.steps)
+    return Dequantised(model=opened(model, proto), steps=grids.steps, calibrated=grids.calibrated)
 
 
 def _is_quantised(op: str) -> bool:
-    return op in _GRIDS or computes_with_integers(onnx.NodeProto(op_type=op))
+    return (
+        op in _GRIDS or op in BLOCK_OPERATORS or computes_with_integers(onnx.NodeProto(op_type=op))
+    )
 
 
 class _Grids:
@@ -91,6 +99,7 @@ class _Grids:
         # What is fed lies within the grid of an input.
         self._never_negative = {each.name for each in graph.input}
         self.steps: dict[str, Any] = {}
+        self.calibrated = False
 
     def take_away(self) -> None:
         """Take all of them away: no value on a grid is left.
@@ -100,6 +109,7 @@ class _Grids:
         CannotExpandError
             There is one that is not known, or is not well-formed.
         """
+        self.steps.update(expand_blocks(self._graph, self._values))
         expand(self._graph, self._values)
         self._stored = {each.name: each for each in self._graph.initializer}
         kept = [each for node in self._graph.node for each in self._without_grid(node)]
@@ -120,6 +130,7 @@ class _Grids:
         if not has_all(node, inputs=2):
             raise CannotExpandError("a grid without a scale, or of nothing")
         given, made = node.input[0], node.output[0]
+        self.calibrated |= node.op_type == "QuantizeLinear"
         if node.op_type == "QuantizeLinear" and made in self._within:
             raise CannotExpandError("a value on a grid that a subgraph reads")
         if node.op_type == "QuantizeLinear" and self._begins_at_zero(node):
@@ -182,21 +193,25 @@ class _Grids:
         """Stored weights as real numbers, and their steps."""
         given = {each.name: each.i for each in node.attribute}
         tensors = [self._stored.get(name) for name in node.input if name]
-        if any(each is None for each in tensors) or given.get("block_size"):
-            raise CannotExpandError("a grid that is computed, or of blocks")
+        if any(each is None for each in tensors):
+            raise CannotExpandError("a grid that is computed")
         values, scale, *zero = [self._values(each) for each in tensors if each is not None]
-        axis = given.get("axis", 1)
-        scale = _along(_checked_scale(scale), values, axis)
+        axis, block = given.get("axis", 1), given.get("block_size", 0)
+        scale = _along(_checked_scale(scale), values, axis, block)
         # Infinite products are what the operator gives, too.
         with np.errstate(over="ignore", invalid="ignore"):
             if not _is_integer(values):  # an 8-bit float: its steps grow with it
                 if not _is_float(values):
                     raise CannotExpandError("values that no grid has")
                 return values.astype(scale.dtype) * scale, None
-            point = _point(zero[0], values, axis) if zero else np.int32(0)
+            point = _point(zero[0], values, axis, block) if zero else np.int32(0)
             # As the operator has it: integers are subtracted as such, and then scaled.
             real = (values.astype(np.int32) - point).astype(scale.dtype) * scale
-        return np.ascontiguousarray(real.reshape(values.shape)), np.abs(scale)
+            steps = np.abs(scale)
+        ends = _FEW_BITS.get(values.dtype.name)
+        if ends is not None:
+            steps = widened(steps, values.astype(np.int32), ends)
+        return np.ascontiguousarray(real.reshape(values.shape)), steps
 
     def _values(self, tensor: onnx.TensorProto) -> Any:
         whole = self._weights.data.filled(tensor) if is_outside(tensor) else tensor
@@ -220,8 +235,10 @@ class _Grids:
         self._graph.initializer.extend(kept)
 
 
-def _along(grid: Any, values: Any, axis: int) -> Any:
-    """One number, or one for each place along an axis, in a shape that goes with `values`."""
+def _along(grid: Any, values: Any, axis: int, block: int) -> Any:
+    """One number, or one for each place or block of an axis, in a shape that goes with `values`."""
+    if block:
+        return along_blocks(grid, values.shape, axis, block)
     if grid.size == 1:
         return grid.reshape(())
     fits = grid.ndim == 1 and -values.ndim <= axis < values.ndim
@@ -232,11 +249,11 @@ def _along(grid: Any, values: Any, axis: int) -> Any:
     return grid.reshape(shape)
 
 
-def _point(zero: Any, values: Any, axis: int) -> Any:
+def _point(zero: Any, values: Any, axis: int, block: int) -> Any:
     """Zero points in integers that their distances from `values` fit."""
     if not _is_integer(zero):
         raise CannotExpandError("a zero point that is no integer")
-    return _along(zero.astype(np.int32), values, axis)
+    return _along(zero.astype(np.int32), values, axis, block)
 
 
 def _checked_scale(scale: Any) -> Any:

@@ -42,15 +42,26 @@ def patched(model: Model, patches: Sequence[Patch]) -> Runnable:
         The copy would be too large, or a patch addresses what is not there.
     """
     proto, folder = copy_of(model)
-    editor = _Editor(proto.graph, model.path)
+    patch_graph(proto.graph, patches, model.path)
+    return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
+
+
+def patch_graph(graph: onnx.GraphProto, patches: Sequence[Patch], where: str) -> None:
+    """Apply `patches` to a graph in place, insertions last.
+
+    Raises
+    ------
+    inspector.errors.UndecidedError
+        A patch addresses what is not there.
+    """
+    editor = _Editor(graph, where)
     for patch in sorted(patches, key=_turn):
         try:
             editor.apply(patch)
         # What onnx.helper raises on values that are no attribute or tensor of ONNX.
         except (TypeError, ValueError) as error:
-            raise UndecidedError(f"a patch cannot be written: {error}", where=model.path) from error
+            raise UndecidedError(f"a patch cannot be written: {error}", where=where) from error
     editor.finish()
-    return Runnable(data=bytes(proto.SerializeToString()), folder=folder)
 
 
 def _turn(patch: Patch) -> int:

@@ -7,7 +7,7 @@ rewritten, bfloat16 computed in float32, and onnx's reference evaluator in place
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from inspector.facts.model import Model
-from inspector.facts.patch import Runnable
+from inspector.facts.patch import Patch, Runnable
 from inspector.read.convert import Converter, opsets
 from inspector.read.data import is_outside
 from inspector.read.evaluate import ReferenceEvaluation
@@ -25,7 +25,7 @@ from inspector.read.tensors import tensors_of
 from inspector.read.weights import ProtoWeights
 from inspector.write.inline import inlined
 from inspector.write.modern import CannotRewriteError, is_old, modern
-from inspector.write.patch import patched
+from inspector.write.patch import patch_graph, patched
 
 MOST_WORK = 2e8
 """Multiplications of one row that onnx's reference evaluator is asked for: a second or two."""
@@ -228,3 +228,18 @@ def opened(model: Model, proto: onnx.ModelProto) -> Model:
         weights=weights,
         evaluator=ReferenceEvaluation(weights),
     )
+
+
+def with_patches(model: Model, patches: Sequence[Patch]) -> Model:
+    """The facts of a copy with `patches` applied.
+
+    Raises
+    ------
+    inspector.errors.UndecidedError
+        A patch addresses what is not there.
+    """
+    assert isinstance(model.weights, ProtoWeights)  # whoever changes a copy has read one
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.weights.proto)
+    patch_graph(proto.graph, patches, model.path)
+    return opened(model, proto)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from inspector.compare.causes.grouped import Rounding, rounded_to
+from inspector.compare.causes.grouped import GRID, Rounding, rounded_to
 from inspector.facts.comparison import CauseKind, Verdict
 from tests.compare.conftest import Compare
 
@@ -73,13 +73,13 @@ def test_weights_on_a_grid_are(dims: tuple[int, ...], by_channel: bool) -> None:
     axes = tuple(range(1, len(dims))) if by_channel else None
     steps = np.abs(weights).max(axis=axes, keepdims=True) / np.float32(127)
     rounded = on_grid(weights, steps)
-    assert rounded_to(weights, rounded) == Rounding("8 bits", on_right=True)
-    assert rounded_to(rounded, weights) == Rounding("8 bits", on_right=False)
+    assert rounded_to(weights, rounded) == Rounding(GRID, on_right=True)
+    assert rounded_to(rounded, weights) == Rounding(GRID, on_right=False)
 
 
 def test_so_are_those_of_fewer_numbers_on_a_finer_grid() -> None:
     fine = on_grid(RNG.standard_normal((8, 16)), 1 / 64)
-    assert rounded_to(fine, on_grid(fine, 1 / 4 + 1e-4)) == Rounding("8 bits", on_right=True)
+    assert rounded_to(fine, on_grid(fine, 1 / 4 + 1e-4)) == Rounding(GRID, on_right=True)
 
 
 def test_what_float16_cannot_hold_is_rounded_where_the_rest_is() -> None:

@@ -19,6 +19,7 @@ from inspector.compare.causes.gaps import (
     replaced,
 )
 from inspector.compare.causes.grouped import (
+    GRID,
     Rounding,
     as_one_rounding,
     as_one_swap,
@@ -96,7 +97,7 @@ def find_differences(
             notes += filter(None, [momentum_note(a, b, found)])
         for each, on_right in on_grid:
             if on_right is not None:
-                rounding = Rounding("8 bits", on_right)
+                rounding = Rounding(GRID, on_right)
                 roundings[rounding].append(parameter_difference(a, b, each, found))
         others = [each for each, on_right in on_grid if on_right is None]
         for how, one in _stored_differences(a, b, others, found):

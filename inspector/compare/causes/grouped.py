@@ -31,6 +31,10 @@ _TELLING = 4
 """Levels from which on lying on a grid is no chance: two always do, as those of a mask."""
 
 
+GRID = "8 bits or fewer"
+"""The format of what lies on a grid, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rounding:
     """The format that one side was rounded to, and whether that is the right one."""
@@ -66,7 +70,7 @@ def _format_of(wide: Array, stored: Array) -> str:
         return "float16"
     if np.array_equal(_as_bfloat16(wide), stored):
         return "bfloat16"
-    return "8 bits" if _is_quantised(wide, stored) else ""
+    return GRID if _is_quantised(wide, stored) else ""
 
 
 def _may_be_rounded(fine: Array, coarse: Array) -> bool:
@@ -210,7 +214,7 @@ def as_one_rounding(members: Sequence[Candidate], rounding: Rounding) -> Candida
         )
     ]
     return Candidate(
-        kind=CauseKind.QUANTISATION if rounding.format == "8 bits" else CauseKind.PRECISION,
+        kind=CauseKind.QUANTISATION if rounding.format == GRID else CauseKind.PRECISION,
         what=f"weights rounded to {rounding.format}",
         left_where=ends[0],
         right_where=ends[1],

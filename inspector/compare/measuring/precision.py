@@ -32,7 +32,7 @@ _QUANTISED = frozenset(
     "QLinearConv QLinearMatMul ConvInteger MatMulInteger DynamicQuantizeLinear QLinearAdd "
     "QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearAveragePool QLinearGlobalAveragePool "
     "QLinearConcat QLinearSoftmax QGemm QAttention MatMulIntegerToFloat "
-    "DynamicQuantizeMatMul DynamicQuantizeLSTM".split()
+    "DynamicQuantizeMatMul DynamicQuantizeLSTM MatMulNBits GatherBlockQuantized".split()
 )
 """Operators that compute with integers that stand for real numbers."""
 
@@ -47,6 +47,12 @@ _KERNEL_OF = {
     "MatMulInteger": 1,
 }
 """Where an operator reads a stored tensor of quantised weights."""
+
+_PACKED = frozenset({"MatMulNBits", "GatherBlockQuantized"})
+"""Operators that say in an attribute how many bits their weights have; 4 where they do not."""
+
+_NARROW = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4}
+"""Types of weights that have fewer than 8."""
 
 _SCALES_OF: Mapping[str, tuple[tuple[int, int | None], ...]] = {
     "QuantizeLinear": ((1, None),),
@@ -82,14 +88,15 @@ class Precision:
     """What a model computes in.
 
     `unit` is the distance from 1 to the next number of the coarsest type that a value on the way
-    from inputs to outputs has; `quantised` says that integers stand for real numbers there; `why`
-    is an operator that shows it, in words.
+    from inputs to outputs has; `quantised` says that integers stand for real numbers there, the
+    narrowest of `bits`; `why` is an operator that shows it, in words.
     """
 
     name: str
     unit: float
     quantised: bool
     why: str
+    bits: int = 8
 
     @property
     def coarse(self) -> bool:
@@ -115,7 +122,8 @@ def coarser(left: Precision, right: Precision) -> Coarser:
     unit = max(left.unit, right.unit)
     grain = Grain(unit=unit, quantised=quantised)
     if quantised:
-        words = "int8 quantisation"
+        bits = min(each.bits for each in (left, right) if each.quantised)
+        words = f"int{bits} quantisation"
     elif grain.coarse:
         words = f"{next(n for n, u in _UNITS.items() if u == unit)} rounding"
     else:
@@ -155,7 +163,8 @@ def _precision(model: Model) -> Precision:
     if quantised is not None:
         how = quantised.op_type if quantised.op_type in _QUANTISED else "QDQ"
         why = f"{quantised.op_type} {quantised.label!r}"
-        return Precision(name=f"int8 ({how})", unit=unit, quantised=True, why=why)
+        bits = min(flow.bits(each) for each in on_grids)
+        return Precision(name=f"int{bits} ({how})", unit=unit, quantised=True, why=why, bits=bits)
     if not known:
         unit = max((_UNITS[each] for each in flow.all_dtypes), default=unit)
         name = next((n for n, u in _UNITS.items() if u == unit), "float32")
@@ -231,6 +240,16 @@ class _Flow:
             name in self._producer and self._producer[name].op_type == _DEQUANTISE
             for name in node.inputs
         )
+
+    def bits(self, node: Node) -> int:
+        """How many bits the integers have that one of `quantises` reads."""
+        if node.op_type in _PACKED:
+            return node.int_attribute("bits", 4)
+        sources = [self._producer[name] for name in node.inputs if name in self._producer]
+        read = [each.input(0) for each in sources if each.op_type == _DEQUANTISE]
+        stored = self._model.graph.initializers
+        dtypes = [stored[name].dtype for name in (*read, *node.inputs) if name in stored]
+        return min((_NARROW.get(each, 8) for each in dtypes), default=8)
 
 
 def perturbed(model: Model, precision: Precision, *, seed: int) -> Iterator[dict[str, Array]]:

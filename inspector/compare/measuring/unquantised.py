@@ -32,8 +32,11 @@ from inspector.facts.comparison import PairedOutput
 from inspector.facts.model import Model
 from inspector.facts.patch import Runnable
 
-ROUNDED = Coarser(grain=Grain(quantised=True), words="rounding of the weights to 8 bits")
+ROUNDED = Coarser(grain=Grain(quantised=True), words="rounding of the quantised weights")
 """What two views are held to: floors in which weights move within their steps."""
+
+ALIKE = Coarser(grain=Grain(quantised=True), words="rounding with one set of weights on both sides")
+"""The same where no weights are left that were rounded: nothing moves but by float32's rounding."""
 
 DRAWS = 3
 """How often weights are rounded anew."""
@@ -77,6 +80,13 @@ class Unquantised:
         return not self.agree and self.apart > 1.0
 
     @property
+    def beyond(self) -> str:
+        """What stands out, in words."""
+        if self.measured.coarser is ALIKE:
+            return "more than quantising does"
+        return "with all activations as they are: more than quantising those does"
+
+    @property
     def max_abs(self) -> float:
         return max((each.difference.max_abs for each in self.measured.outputs), default=0.0)
 
@@ -108,7 +118,8 @@ def without_grids(
     Parameters
     ----------
     steps
-        Of each view's weights; None for a side that had no grid, which is not run again.
+        Of each view's weights; None for a side that had no grid, which is not run again, and
+        empty for one that now has the other side's weights.
     written
         Gives what is run for each view.
 
@@ -142,7 +153,7 @@ def without_grids(
         right_results=results[1],
         left_deviations=moved[0],
         right_deviations=moved[1],
-        coarser=ROUNDED,
+        coarser=ALIKE if not any(steps) else ROUNDED,
         limited="",
         note="",
     )
