@@ -123,13 +123,13 @@ def _side(model: Model, form: Form | None = None) -> Side:
     from inspector.flows.native import with_native_norms
     from inspector.write.constants import with_constants
     from inspector.write.dequantise import dequantised
+    from inspector.write.plain import with_plain_inputs
 
     grids = dequantised(model)
     view = model if grids is None else written_out(grids.model)
-    native = with_native_norms(view)
-    view = view if native is None else written_out(native)
-    constant = with_constants(view)
-    view = view if constant is None else written_out(constant)
+    for simpler in (with_native_norms, with_constants, with_plain_inputs):
+        found = simpler(view)
+        view = view if found is None else written_out(found)
     if grids is None:
         return Side(model=model, view=view, form=form)
     return Side(model=model, view=view, form=form, steps=grids.steps, calibrated=grids.calibrated)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -25,8 +26,11 @@ MOST_BYTES = 2**28
 
 _COMPUTES = frozenset(
     "Cast Add Sub Mul Div Sqrt Reciprocal Neg Abs Pow Exp Log Max Min ReduceSum ReduceL2 "
-    "ReduceMean ReduceMax ReduceSumSquare".split()
+    "ReduceMean ReduceMax ReduceSumSquare ConstantOfShape Range Where Equal Mod".split()
 )
+_SIZED = frozenset("ConstantOfShape Expand Tile Range".split())
+"""Operators whose results are as large as a few stored numbers say."""
+
 _MOVES = frozenset(
     "Identity Transpose Reshape Flatten Squeeze Unsqueeze Concat Slice Gather Expand Tile".split()
 )
@@ -141,6 +145,8 @@ class _Constants:
                 pending += missing
                 continue
             inputs = [self._loaded(each) if each else None for each in node.inputs]
+            if node.op_type in _SIZED and _elements(node, inputs) > MOST_BYTES // 8:
+                raise UnreadableError("a constant that is too large to compute")
             (found,) = self._model.evaluator.run(node, inputs, self._model.opset)
             self._known[pending.pop()] = found
         return self._known[name]
@@ -148,3 +154,17 @@ class _Constants:
     def _loaded(self, name: str) -> Any:
         known = self._known.get(name)
         return self._model.weights.load(self._stored[name]) if known is None else known
+
+
+def _elements(node: Node, inputs: Sequence[Any]) -> float:
+    """How many elements an operator of `_SIZED` would give."""
+    given = [np.asarray(each, np.float64).reshape(-1) for each in inputs]
+    with np.errstate(all="ignore"):
+        match node.op_type:
+            case "ConstantOfShape":
+                found = np.prod(given[0])
+            case "Range":
+                found = np.abs((given[1] - given[0]) / given[2]).max(initial=0.0)
+            case _:  # Expand at most, and Tile
+                found = given[0].size * np.prod(given[1])
+    return float(np.nan_to_num(found, nan=np.inf))

@@ -19,6 +19,35 @@ _SOFTMAX_OF_ONE_AXIS = 13
 """The opset from which on they run over one axis: before, they took a matrix, of all axes in front
 of theirs and all from it on (onnx's docs/Changelog.md, Softmax-13)."""
 
+_GATES: Mapping[str, tuple[str, ...]] = {
+    "LSTM": ("sigmoid", "tanh", "tanh"),
+    "GRU": ("sigmoid", "tanh"),
+    "RNN": ("tanh",),
+}
+"""What recurrent layers compute with where nothing is said, for each direction."""
+
+_CAME_LATER: Mapping[str, Mapping[str, Attribute]] = {
+    "Resize": {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"},
+    "AveragePool": {"ceil_mode": 0, "count_include_pad": 0},
+    "MaxPool": {"ceil_mode": 0, "storage_order": 0},
+    "LSTM": {"layout": 0, "input_forget": 0},
+    "GRU": {"layout": 0, "linear_before_reset": 0},
+    "RNN": {"layout": 0},
+    "Cast": {"saturate": 1},
+    "Reshape": {"allowzero": 0},
+    "DepthToSpace": {"mode": b"DCR"},
+    "ArgMax": {"select_last_index": 0},
+    "ArgMin": {"select_last_index": 0},
+    "TopK": {"largest": 1, "sorted": 1},
+    "ScatterND": {"reduction": b"none"},
+    "ScatterElements": {"reduction": b"none"},
+}
+"""Attributes that later versions of operators have, with the values at which those do what the
+first one did. Not what changed with them, as the coordinates of Resize-11 did."""
+
+_WINDOWED = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"})
+_OF_WINDOWS = ("kernel_shape", "strides", "dilations", "pads", "output_padding")
+
 _FEW = 4
 """Elements of a tensor that are shown as they are."""
 
@@ -49,8 +78,14 @@ def words_of(
         Digests of what its subgraphs read from outside.
     """
     found: dict[str, str] = {}
-    for name, value in sorted(node.attributes.items()):
+    given = {**_CAME_LATER.get(node.op_type, {}), **node.attributes}
+    if not node.is_standard:
+        given = dict(node.attributes)
+    given |= _without_axes_of_one(node, given, dims, weight)
+    for name, value in sorted(given.items()):
         if _is_left_out(node, name, weight) or _is_default(name, value):
+            continue
+        if _has_no_say(node, name, value, given):
             continue
         if name in ("axis", "axes") and isinstance(value, int | tuple):
             found[name] = str(_canonical_axes(value, axes, dims))
@@ -97,11 +132,67 @@ def _is_left_out(node: Node, name: str, weight: Tensor | None) -> bool:
 def _is_default(name: str, value: Attribute) -> bool:
     """Lists that say nothing; the operators' schemas give no default for them."""
     if isinstance(value, tuple):
-        if name == "pads":
+        if name in ("pads", "output_padding"):
             return not any(value)
         if name in ("strides", "dilations"):
             return all(each == 1 for each in value)
     return value is None
+
+
+def _has_no_say(node: Node, name: str, value: Attribute, given: Mapping[str, Attribute]) -> bool:
+    """Whether an attribute is what its absence says, or decides nothing beside the others."""
+    if not node.is_standard:
+        return False
+    if name == "activations" and isinstance(value, tuple) and node.op_type in _GATES:
+        told = [
+            each.decode("utf-8", "replace").lower() for each in value if isinstance(each, bytes)
+        ]
+        usual = list(_GATES[node.op_type])
+        return told in (usual, 2 * usual)
+    if name == "count_include_pad" and node.op_type == "AveragePool":
+        pads, auto = given.get("pads", ()), given.get("auto_pad", b"NOTSET")
+        padded = (isinstance(pads, tuple) and any(pads)) or auto not in (b"NOTSET", b"VALID")
+        # What ceil_mode puts behind the end is no padding, and yet counted by some kernels.
+        return not padded and given.get("ceil_mode", 0) == 0
+    return False
+
+
+def _without_axes_of_one(
+    node: Node, given: Mapping[str, Attribute], dims: Sequence[Dim] | None, weight: Tensor | None
+) -> dict[str, Attribute]:
+    """A window's attributes without spatial axes along which there is but one place.
+
+    A convolution over a line is written as one over a plane that is one high.
+    """
+    if not node.is_standard or node.op_type not in _WINDOWED or dims is None or len(dims) < 4:
+        return {}
+    if given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        return {}
+    rank = len(dims) - 2
+    kernel = weight.dims[2:] if weight is not None else node.ints_attribute("kernel_shape")
+    lists = {name: each for name in _OF_WINDOWS if (each := node.ints_attribute(name))}
+    if kernel is None or len(kernel) != rank:
+        return {}
+    if any(len(each) != rank * (1 + (name == "pads")) for name, each in lists.items()):
+        return {}
+    pads = lists.get("pads", (0,) * 2 * rank)
+    others = {"strides": (1,) * rank, "output_padding": (0,) * rank, **lists}
+    kept = [
+        at
+        for at in range(rank)
+        if not (
+            dims[2 + at] == 1
+            and kernel[at] == 1
+            and pads[at] == pads[rank + at] == 0
+            and others["strides"][at] == 1
+            and others["output_padding"][at] == 0
+        )
+    ]
+    found: dict[str, Attribute] = {}
+    for name, each in lists.items():
+        places = (*kept, *(rank + at for at in kept))
+        found[name] = tuple(each[at] for at in places if at < len(each))
+    return found
 
 
 def _canonical_axes(
