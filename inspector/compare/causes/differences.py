@@ -34,6 +34,7 @@ from inspector.compare.causes.paired import (
     parameter_difference,
     wiring_difference,
 )
+from inspector.compare.causes.throughout import rounded_throughout
 from inspector.compare.causes.turned import turned_inputs, turned_outputs
 from inspector.compare.causes.types import input_types
 from inspector.compare.causes.units import judged_by_run
@@ -42,6 +43,7 @@ from inspector.compare.graphs.align import Alignment
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.grids import Steps, on_grids
 from inspector.compare.graphs.parameters import Relation, StoredPair, compare_stored
+from inspector.compare.graphs.picks import picks_alike
 from inspector.compare.graphs.structure import Layer, Network
 from inspector.compare.pairing.pair import Pair, shown_dims
 from inspector.facts.comparison import CauseKind, PairedNorm, ParameterMatch
@@ -85,6 +87,8 @@ def find_differences(
     related: list[tuple[str, str, Relation]] = []
     defaults = Defaults(found)
     crossed: list[Candidate] = []
+    rounded: set[str] = set()
+    alike: list[str] = []
     for a, b in alignment.pairs:
         stored = compare_stored(a, b, left.model.weights, right.model.weights)
         on_grid = [on_grids(each, steps) for each in stored]
@@ -100,6 +104,10 @@ def find_differences(
                 rounding = Rounding(GRID, on_right)
                 roundings[rounding].append(parameter_difference(a, b, each, found))
         others = [each for each, on_right in on_grid if on_right is None]
+        if rounded_throughout(a, others):
+            rounded |= {f"l{a.node}", f"r{b.node}"}
+            alike.append(a.shown)
+            others = []
         for how, one in _stored_differences(a, b, others, found):
             (candidates if how is None else roundings[how]).append(one)
         if a.op == clipping.OPERATOR and not a.domain:
@@ -107,6 +115,7 @@ def find_differences(
         else:
             candidates += attribute_differences(a, b, found)
         candidates += filter(None, [wiring_difference(a, b, found)])
+    notes += _rounding_note(alike)
     candidates += _gaps(found)
     candidates += (as_one_rounding(each, how) for how, each in roundings.items())
     judged = judged_by_run(candidates, found, steps)
@@ -120,8 +129,15 @@ def find_differences(
         candidates=_from_input_to_output(candidates, right),
         information=tuple(dict.fromkeys([*notes, *judged.notes, *defaults.notes()])),
         norms=tuple(norms),
-        parameters=_match(related, alignment, judged.accounted),
+        parameters=_match(related, alignment, judged.accounted | rounded),
     )
+
+
+def _rounding_note(alike: Sequence[str]) -> list[str]:
+    if not alike:
+        return []
+    whose = alike[0] if len(alike) == 1 else f"{len(alike)} layers, {alike[0]} to {alike[-1]}"
+    return [f"{whose}: the same weights, each side's with its own rounding"]
 
 
 def _stored_differences(
@@ -149,7 +165,8 @@ def _gaps(found: Correspondence) -> Iterator[Candidate]:
     pairs = found.replacements()
     swapped = {id(each) for pair in pairs for each in pair}
     for a, b in pairs:
-        yield replaced(a, b, found)
+        if not picks_alike(a, b, found.left, found.right):
+            yield replaced(a, b, found)
     for layer in found.alignment.left_only:
         if id(layer) not in swapped:
             yield missing_on_right(layer, found)

@@ -10,9 +10,13 @@ import numpy as np
 from inspector.compare.graphs.broadcast import spreads
 from inspector.compare.pairing.layout import Axes
 from inspector.compare.runtime.run import Array
-from inspector.facts.model import Node
+from inspector.facts.model import Dim, Node
 
-_AXES_OF_SLICE = 3
+_AXES_OF_SLICE, _STEPS_OF_SLICE = 3, 4
+
+_END = "end"
+_NO_END = 2**31 - 1
+"""From here on it is that of the axis: exporters write the largest integer of either width."""
 
 
 def in_words(
@@ -43,7 +47,7 @@ def in_words(
 
 
 def of_slice(
-    node: Node, stored: Callable[[str], Array | None], axes: Axes
+    node: Node, stored: Callable[[str], Array | None], axes: Axes, dims: Sequence[Dim]
 ) -> dict[str, str] | None:
     """A Slice's bounds by axis, channels first; None where they are not all known.
 
@@ -51,8 +55,8 @@ def of_slice(
     ----------
     stored
         Gives the values of a stored tensor by the name under which it is read.
-    axes
-        The layout of what it reads.
+    axes, dims
+        The layout of what it reads, and its lengths.
     """
     lists: dict[int, list[int]] = {}
     for at, name in enumerate(node.inputs):
@@ -67,6 +71,12 @@ def of_slice(
     of = [at + len(axes) if at < 0 else at for at in lists.get(_AXES_OF_SLICE, range(count))]
     if any(len(each) != count for each in lists.values()) or not set(of) <= set(range(len(axes))):
         return None
+    steps = lists.get(_STEPS_OF_SLICE, [1] * count)
+    ends = [
+        _END if step > 0 and (end >= _NO_END or end == dims[at]) else end
+        for end, at, step in zip(lists[2], of, steps, strict=True)
+    ]
     order = sorted(range(count), key=lambda at: axes[of[at]])
     lists[_AXES_OF_SLICE] = [axes[at] for at in of]
-    return {f"input {at}": str([each[one] for one in order]) for at, each in lists.items()}
+    words = {f"input {at}": str([each[one] for one in order]) for at, each in lists.items()}
+    return words | {"input 2": f"[{', '.join(str(ends[one]) for one in order)}]"}

@@ -1,18 +1,24 @@
-"""Zeros that a Pad puts around what a convolution reads: padding of its own, written apart.
+"""What a Pad puts around what a window reads: padding of its own, written apart.
 
 Keras's ZeroPadding2D and PyTorch's functional pad become nodes, where another export has the same
 zeros in the convolution's attribute. ONNX's Conv takes what lies outside of its input as zero
-(https://onnx.ai/onnx/operators/onnx__Conv.html), so the two add up.
+(https://onnx.ai/onnx/operators/onnx__Conv.html), so the two add up; its MaxPool never takes what
+lies outside, which is what a Pad with minus infinity comes to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from inspector.compare.runtime.run import Array
 from inspector.facts.model import Node
 
 _AXES_INPUT = 3
+
+_LEAST = float(np.finfo(np.float32).min)
+"""The least number of float32, which TensorFlow pads a MaxPool with; nothing is less."""
 _SPATIAL = 2
 """The first axis of a convolution's input that is padded."""
 
@@ -41,9 +47,13 @@ class Padding:
         self._stored = stored
 
     def in_front(self, node: Node) -> tuple[Node, tuple[int, ...]] | None:
-        """The Pad in front of a convolution, and what it adds to `pads`; None where none does."""
-        if node.op_type != "Conv" or not node.is_standard:
+        """The Pad in front of a window, and what it adds to `pads`; None where none does."""
+        if node.op_type not in ("Conv", "MaxPool") or not node.is_standard:
             return None
+        if len([name for name in node.outputs if name]) != 1:
+            return None  # where a maximum lies is counted without the Pad
+        if node.int_attribute("ceil_mode", 0):
+            return None  # a last window that begins in padding is left out, and not behind a Pad
         if _word(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             return None
         value, perm = node.input(0), None
@@ -56,7 +66,8 @@ class Padding:
             above = self._producer.get(value)
         if above is None or above.op_type != "Pad" or not above.is_standard:
             return None
-        own = self._zeros_of(above) if self._alone(value) else None
+        fills = _is_zero if node.op_type == "Conv" else _is_least
+        own = self._fill_of(above, fills) if self._alone(value) else None
         if own is None:
             return None
         begins, ends = own
@@ -68,16 +79,20 @@ class Padding:
             return None
         return above, (*begins[_SPATIAL:], *ends[_SPATIAL:])
 
-    def _zeros_of(self, node: Node) -> tuple[list[int], list[int]] | None:
-        """How many zeros a Pad puts in front of and behind each axis; None for another Pad."""
+    def _fill_of(
+        self, node: Node, fills: Callable[[float], bool]
+    ) -> tuple[list[int], list[int]] | None:
+        """How much a Pad puts in front of and behind each axis; None for another Pad."""
         if _word(node, "mode", "constant") != "constant" or node.input(_AXES_INPUT):
             return None
-        if node.float_attribute("value", 0.0) != 0.0:  # before opset 11
-            return None
+        filled = node.float_attribute("value", 0.0)  # before opset 11
         if node.input(2):
             value = self._stored(node.input(2))
-            if value is None or value.size != 1 or float(value.reshape(-1)[0]) != 0.0:
+            if value is None or value.size != 1:
                 return None
+            filled = float(value.reshape(-1)[0])
+        if not fills(filled):
+            return None
         pads: Sequence[int] | None = node.ints_attribute("pads")
         if node.input(1):
             given = self._stored(node.input(1))
@@ -86,6 +101,14 @@ class Padding:
             return None
         rank = len(pads) // 2
         return list(pads[:rank]), list(pads[rank:])
+
+
+def _is_zero(value: float) -> bool:
+    return value == 0.0
+
+
+def _is_least(value: float) -> bool:
+    return value <= _LEAST
 
 
 def _word(node: Node, name: str, default: str) -> str:

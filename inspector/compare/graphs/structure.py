@@ -283,7 +283,7 @@ class _Builder:
         if dims is None or node.op_type != "Slice" or not node.is_standard:
             return {}
         axes = self._layouts.axes.get(node.input(0), tuple(range(len(dims))))
-        return inlined.of_slice(node, self._values, axes) or {}
+        return inlined.of_slice(node, self._values, axes, dims) or {}
 
     def _place(self, node: Node, dims: Sequence[int] | None) -> Place | None:
         """To which axes of its result a node puts a stored tensor that it reads in `dims`."""

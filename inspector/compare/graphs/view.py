@@ -47,7 +47,7 @@ class View:
         self._pair_biases()
 
     def _find_padding(self) -> None:
-        """Take the zeros that Pads put around what convolutions read for their own padding."""
+        """Take what Pads put around what windows read for their own padding."""
         ends = {each.name for each in self.graph.outputs}
 
         def values(name: str) -> Array | None:
