@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from inspector.compare.causes.grouped import GRID, Rounding, rounded_to
-from inspector.facts.comparison import CauseKind, Verdict
+from inspector.facts.comparison import CauseKind, Proof, Verdict
 from tests.compare.conftest import Compare
 
 RNG = np.random.default_rng(5)
@@ -88,3 +88,56 @@ def test_what_float16_cannot_hold_is_rounded_where_the_rest_is() -> None:
     with np.errstate(over="ignore"):
         half = weights.astype(np.float16).astype(np.float32)
     assert rounded_to(weights, half) == Rounding("float16", on_right=True)
+
+
+@pytest.mark.parametrize("fill", [-1e9, np.finfo(np.float32).min])
+@pytest.mark.parametrize("how", ["Where(m, l, f)", "Add(l, g)"])
+def test_a_masked_output_hides_nothing_of_what_is_not_masked(
+    compare: Compare, how: str, fill: float
+) -> None:
+    def net(by: float) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 17]>
+            g (float[N, 8] x, bool[N, 8] m) => (float[N, 8] y)
+            {{ l = MatMul(x, w) g = Where(m, z, f) y = {how} }}"""
+        )
+        kernel = KERNEL.copy()
+        kernel[2, 3] += np.float32(by)
+        for name, values in (("w", kernel), ("f", np.float32(fill)), ("z", np.float32(0))):
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return model
+
+    assert compare(net(0.0), net(0.0)).verdict is Verdict.IDENTICAL
+    found = compare(net(0.0), net(1e-3))
+    assert found.verdict is Verdict.DIFFERENT
+    assert [each.what for each in found.causes] == ["kernel"]
+    assert compare(net(0.0), net(1e-9)).verdict is not Verdict.DIFFERENT
+
+
+@pytest.mark.parametrize("mask", ["largest", "large"])
+def test_a_mask_on_the_way_does_not_hide_where_it_begins(compare: Compare, mask: str) -> None:
+    def net(by: float) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(
+            """<ir_version: 8, opset_import: ["" : 17]>
+            g (float[N, 8, 8] x) => (float[N, 8, 8] y) {
+                q = MatMul(x, w)
+                u = Sigmoid(q)
+                k = Transpose<perm = [0, 2, 1]>(x)
+                s = MatMul(u, k)
+                t = Add(s, m)
+                p = Softmax<axis = -1>(t)
+                y = MatMul(p, x)
+            }"""
+        )
+        kernel = KERNEL.copy()
+        kernel[0, 0] += np.float32(by)
+        model.graph.initializer.append(numpy_helper.from_array(kernel, "w"))
+        model.graph.initializer.append(numpy_helper.from_array(MASKS[mask], "m"))
+        return model
+
+    found = compare(net(0.0), net(0.5))
+    assert found.verdict is Verdict.DIFFERENT
+    assert [(each.what, each.proof) for each in found.causes] == [("kernel", Proof.NECESSARY)]
+    assert found.localisation is not None
+    assert found.localisation.first is not None
+    assert found.localisation.first.right == "q"

@@ -20,7 +20,7 @@ from inspector.compare.measuring.floor import (
     Grain,
     allowance,
     moved_by_an_ulp,
-    neighbours,
+    neighbouring_weights,
 )
 from inspector.compare.measuring.precision import Precision
 from inspector.compare.measuring.unquantised import ROUNDED, Steps, rounded_anew
@@ -331,7 +331,10 @@ def _moved_weights(network: Network, seed: int, unit: float) -> dict[str, Array]
     if sum(each.elements * _MOVABLE[each.dtype] for each in stored.values()) > _MOST_MOVED:
         return {}
     rng = np.random.default_rng(seed)
-    return {name: neighbours(model.weights.load(each), rng, unit) for name, each in stored.items()}
+    return {
+        name: neighbouring_weights(model.weights.load(each), rng, unit)
+        for name, each in stored.items()
+    }
 
 
 _WEIGHED = frozenset(

@@ -38,6 +38,13 @@ the same bits each time, and its twin with sums in another order cannot be asked
 DRAWS = 2
 """How often inputs are moved: one draw can leave a small model's output as it was."""
 
+FILLED, FILLED_BEYOND = 2.0**10, 2.0**8
+"""How large a number is at least that was put in, and how many times all others: a mask's -1e9.
+Where an operator saturates (1 of a Softmax, 6 of a Clip, 255 of an image) lies below."""
+
+MOST_FILLED = 8
+"""Numbers that may have been put in, one beyond the other."""
+
 FAR = 0.1
 """Share of an output's spread by which graph optimisation cannot move it by rounding alone."""
 
@@ -78,6 +85,17 @@ def neighbours(values: Array, rng: np.random.Generator, unit: float = 0.0) -> Ar
     towards = np.where(rng.random(values.shape) < 0.5, -np.inf, np.inf).astype(values.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # beyond the largest is infinity
         return np.asarray(np.nextafter(values, towards))
+
+
+def neighbouring_weights(values: Array, rng: np.random.Generator, unit: float = 0.0) -> Array:
+    """Weights as `neighbours` moves them, and a stored mask's -1e9 as it is: no one trained it."""
+    moved = neighbours(values, rng, unit)
+    top = float(np.abs(values).max(initial=0.0)) if values.dtype.kind == "f" else 0.0
+    if not top >= FILLED:  # nor NaN
+        return moved
+    filled = np.abs(values) == top
+    several = values.size == 1 or np.count_nonzero(filled) > 1
+    return np.where(filled, values, moved) if several else moved
 
 
 def measure(
@@ -179,8 +197,9 @@ def allowance(
         zeros = tuple(np.zeros((1,) * each.ndim) for each in lefts)
         return Allowance(floor=0.0, whole=0.0, bounds=zeros)
     unit = max(grain.unit, *(float(np.finfo(each.dtype).eps) for each in (*lefts, *rights)))
-    sizes = [_size(a, b) for a, b in zip(lefts, rights, strict=True)]
     moved = [np.maximum.reduce(each) for each in zip(*deviations, strict=True)]
+    sizes = [_size(a, b) for a, b in zip(lefts, rights, strict=True)]
+    _leave_out_filled(sizes, lefts, rights, moved)
     top = max((float(each.max(initial=0.0)) for each in sizes), default=0.0)
     whole = max(grain.floors * floor, ULPS * unit * top)
     bounds = [np.full((1,) * each.ndim, whole) for each in lefts]
@@ -203,6 +222,34 @@ def _size(a: Array, b: Array) -> Array:
         return found
     magnitudes = [np.where(np.isfinite(each), np.abs(each), 0) for each in (a, b)]
     return np.asarray(np.maximum(*magnitudes))
+
+
+def _leave_out_filled(
+    sizes: Sequence[Array], lefts: Sequence[Array], rights: Sequence[Array], moved: Sequence[Array]
+) -> None:
+    """Set to 0 the sizes of what was put in: a mask's -1e9 says nothing of what stands beside it.
+
+    Its last place is 64, which would pass anything in its row or column. It is no sum that could
+    be rounded: it stands at several places, the same on both sides, and nothing moves it.
+    """
+    for _ in range(MOST_FILLED):
+        top = max((float(each.max(initial=0.0)) for each in sizes), default=0.0)
+        if top < FILLED:
+            return
+        filled = [each == top for each in sizes]
+        if sum(int(np.count_nonzero(each)) for each in filled) < 2:  # it stands alone
+            return
+        rest = (
+            float(each.max(initial=0.0, where=~here))
+            for each, here in zip(sizes, filled, strict=True)
+        )
+        if max(rest) * FILLED_BEYOND > top:
+            return
+        for here, a, b, far in zip(filled, lefts, rights, moved, strict=True):
+            if not np.array_equal(a[here], b[here]) or far[here].any():
+                return
+        for each, here in zip(sizes, filled, strict=True):
+            each[here] = 0
 
 
 def _feature_axes(arrays: Sequence[Array]) -> list[int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from inspector.compare.measuring.floor import FINE, Grain, neighbours
+from inspector.compare.measuring.floor import FINE, Grain, neighbouring_weights
 from inspector.compare.runtime.run import Array
 from inspector.facts.graphs import captured
 from inspector.facts.model import Model, Node, Tensor
@@ -282,7 +282,11 @@ def moved_weights(model: Model, unit: float, *, seed: int) -> dict[str, Array]:
     ]
     if sum(4 * each.elements for each in stored) > _MOST_MOVED:
         return {}
-    return {t.name: neighbours(model.weights.load(t), rng, unit) for t in stored if t.elements > 1}
+    return {
+        t.name: neighbouring_weights(model.weights.load(t), rng, unit)
+        for t in stored
+        if t.elements > 1
+    }
 
 
 def requantised(model: Model, *, seed: int) -> Iterator[dict[str, Array]]:
