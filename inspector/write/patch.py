@@ -80,6 +80,10 @@ def _turn(patch: Patch) -> int:
             return 0
 
 
+_OF_ONE_NODE = (SetAttribute, SetInput, Bypass, SetOperator, Reorder)
+"""Patches that change a node alone."""
+
+
 class _Editor:
     """Edits a graph's nodes in a list of their own, which `finish` writes back."""
 
@@ -87,12 +91,15 @@ class _Editor:
         self._graph = graph
         self._where = where
         self._made = 0
+        self._passed: set[str] = set()
         self._nodes = [_copied(node) for node in graph.node]
         self._producer = {name: node for node in self._nodes for name in node.output if name}
         self._behind_input: dict[str, str] = {}
         self._behind: dict[int, list[onnx.NodeProto]] = defaultdict(list)
 
     def apply(self, patch: Patch) -> None:
+        if isinstance(patch, _OF_ONE_NODE) and patch.node in self._passed:
+            return  # two differences may ask for one node: what is passed by computes nothing
         match patch:
             case SetAttribute():
                 self._set_attribute(patch)
@@ -229,6 +236,7 @@ class _Editor:
         node.op_type = "Identity"
         node.input.append(kept)
         node.output.append(output)
+        self._passed.add(patch.node)
 
     def _node(self, output: str) -> Any:
         node = self._producer.get(output)

@@ -141,3 +141,9 @@ def test_what_cannot_be_patched_is_said(tmp_path: Path, patch: Patch) -> None:
 def test_an_empty_list_is_no_attribute(tmp_path: Path) -> None:
     changed = run(tmp_path, [SetAttribute(node="a", name="alpha", value=())])
     np.testing.assert_allclose(changed, leaky(X, 0.01) * C + X)
+
+
+def test_a_node_that_is_passed_by_takes_no_more_patches(tmp_path: Path) -> None:
+    twice: list[Patch] = [Bypass(node="y", keep=1), Bypass(node="y", keep=1)]
+    twice.append(SetInput(node="y", position=1, values=np.zeros(3, np.float32)))
+    np.testing.assert_allclose(run(tmp_path, twice), X)
