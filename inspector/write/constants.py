@@ -25,15 +25,21 @@ MOST_BYTES = 2**28
 """Bytes of results beyond which a model is left as it is."""
 
 _COMPUTES = frozenset(
-    "Cast Add Sub Mul Div Sqrt Reciprocal Neg Abs Pow Exp Log Max Min ReduceSum ReduceL2 "
+    "Cast CastLike Add Sub Mul Div Sqrt Reciprocal Neg Abs Pow Exp Log Max Min ReduceSum ReduceL2 "
     "ReduceMean ReduceMax ReduceSumSquare ConstantOfShape Range Where Equal Mod".split()
 )
 _SIZED = frozenset("ConstantOfShape Expand Tile Range".split())
 """Operators whose results are as large as a few stored numbers say."""
 
 _MOVES = frozenset(
-    "Identity Transpose Reshape Flatten Squeeze Unsqueeze Concat Slice Gather Expand Tile".split()
+    "Identity Transpose Reshape Flatten Squeeze Unsqueeze Concat Slice Gather Expand Tile "
+    "Shape".split()
 )
+_CAST_TO = frozenset("float16 float32 float64 int32 int64".split())
+"""Types that a CastLike may take from a value that is not known."""
+
+_LISTS = frozenset("value_int value_ints value_float value_floats".split())
+"""What a Constant holds where it is no tensor."""
 
 _FIRST_WITH_DEFAULTS = 4
 """The IR version from which on an initializer that is an input is a default that may be fed."""
@@ -100,18 +106,21 @@ class _Constants:
         constant = graph.initializers.keys() - fed
         wanted: dict[str, None] = {}
         for node in graph.nodes:
-            reads = [name for name in node.inputs if name]
+            reads = [name for name in self._deciding(node) if name]
             value = node.attributes.get("value")
             if node.is_standard and node.op_type == "Constant" and isinstance(value, Tensor):
                 constant |= set(node.outputs)
                 self._stored |= dict.fromkeys(node.outputs, value)
+            elif node.is_standard and node.op_type == "Constant" and _LISTS & set(node.attributes):
+                constant |= set(node.outputs)
+                self._producer[node.outputs[0]] = node
             elif self._is_constant(node, reads, constant):
                 constant |= set(node.outputs)
                 self._producer[node.outputs[0]] = node
                 if node.op_type in _COMPUTES or not self._computed.isdisjoint(reads):
                     self._computed.add(node.outputs[0])
             else:
-                reads += captured(node)
+                reads = [*node.inputs, *captured(node)]
                 wanted |= dict.fromkeys(name for name in reads if name in self._computed)
         ends = {each.name for each in graph.outputs}
         return [name for name in wanted if name not in ends]
@@ -126,6 +135,13 @@ class _Constants:
             and self._model.function(node) is None
         )
 
+    def _deciding(self, node: Node) -> tuple[str, ...]:
+        """The inputs whose values decide what a node gives: of CastLike's second, the type does."""
+        known = self._model.graph.values.get(node.input(1))
+        if node.op_type != "CastLike" or known is None or known.dtype not in _CAST_TO:
+            return node.inputs
+        return node.inputs[:1]
+
     def value(self, name: str) -> Any:
         """What is computed under a name.
 
@@ -139,12 +155,17 @@ class _Constants:
         while pending:
             node = self._producer[pending[-1]]
             missing = [
-                each for each in node.inputs if each in self._producer and each not in self._known
+                each
+                for each in self._deciding(node)
+                if each in self._producer and each not in self._known
             ]
             if missing:
                 pending += missing
                 continue
-            inputs = [self._loaded(each) if each else None for each in node.inputs]
+            deciding = self._deciding(node)
+            inputs = [self._loaded(each) if each else None for each in deciding]
+            for each in node.inputs[len(deciding) :]:
+                inputs.append(np.zeros(0, self._model.graph.values[each].dtype))
             if node.op_type in _SIZED and _elements(node, inputs) > MOST_BYTES // 8:
                 raise UnreadableError("a constant that is too large to compute")
             (found,) = self._model.evaluator.run(node, inputs, self._model.opset)

@@ -166,3 +166,37 @@ def test_too_much_is_left_as_it_is(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     assert W.nbytes < MOST_BYTES
     monkeypatch.setattr("inspector.write.constants.MOST_BYTES", W.nbytes - 1)
     assert with_constants(open_model(path)) is None
+
+
+def test_a_bias_that_is_shaped_and_cast_like_another_value_is_a_constant(compare: Compare) -> None:
+    """As PyTorch's exporter writes a convolution without a bias where it does not optimise."""
+    kernel = RNG.standard_normal((5, 3, 1, 1), np.float32)
+    norm = [RNG.random(5, np.float32) + np.float32(0.5) for _ in range(4)]
+
+    def conv(body: str, **stored: np.ndarray) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(
+            f"{HEAD}g (float[N, 3, 4, 4] x) => (float[N, 5, 4, 4] y) {{\n{body}\n}}"
+        )
+        model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in stored.items())
+        return model
+
+    kept = conv(
+        """z = Constant<value = float {0.0}>()
+        c = CastLike(z, x)
+        s = Shape<start = 0, end = 1>(w)
+        one = Constant<value_ints = [1]>()
+        n = Expand(s, one)
+        b = Expand(c, n)
+        t = Conv(x, w, b)
+        y = BatchNormalization(t, s0, s1, s2, s3)""",
+        w=kernel,
+        **{f"s{at}": each for at, each in enumerate(norm)},
+    )
+    slope = (norm[0].astype(np.float64) / np.sqrt(norm[3].astype(np.float64) + 1e-5)).astype("f4")
+    folded = conv(
+        "y = Conv(x, w, b)",
+        w=kernel * slope[:, None, None, None],
+        b=norm[1] - norm[2] * slope,
+    )
+    assert compare(kept, folded).verdict is Verdict.EQUIVALENT
+    assert compare(folded, kept).verdict is Verdict.EQUIVALENT
