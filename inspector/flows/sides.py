@@ -123,11 +123,14 @@ def _side(model: Model, form: Form | None = None) -> Side:
     from inspector.flows.native import with_native_norms
     from inspector.write.constants import with_constants
     from inspector.write.dequantise import dequantised
+    from inspector.write.fused import with_fused_apart
     from inspector.write.lines import with_lines
     from inspector.write.plain import with_plain_inputs
 
     grids = dequantised(model)
     view = model if grids is None else written_out(grids.model)
+    while (apart := with_fused_apart(view)) is not None:
+        view = written_out(apart)  # tells shapes behind, which the next may need
     for simpler in (with_native_norms, with_constants, with_plain_inputs, with_lines):
         found = simpler(view)
         view = view if found is None else written_out(found)

@@ -1,0 +1,162 @@
+"""A model with what ONNX Runtime's optimiser fused written as the operators that it fused.
+
+An optimised file holds FusedConv, FusedGemm and FusedMatMul (domain com.microsoft) where another
+holds a Conv with a Relu behind. As they stand, nothing between the two is ever held together. What
+each computes is told by
+https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from inspector.facts.model import Model
+from inspector.read.weights import ProtoWeights
+from inspector.write.upgrade import opened
+
+MICROSOFT = "com.microsoft"
+
+_FIRST_WITH_BOUNDS_AS_INPUTS = 11
+"""The opset from which on a Clip reads its bounds."""
+
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "Relu": (),
+    "Tanh": (),
+    "Sigmoid": (),
+    "LeakyRelu": ("alpha",),
+    "HardSigmoid": ("alpha", "beta"),
+    "Clip": ("min", "max"),
+}
+"""Activations that are fused, and what their parameters are."""
+
+_FLOATS = frozenset({"float16", "float32", "float64"})
+
+_OWN = {
+    "FusedConv": {"activation", "activation_params"},
+    "FusedGemm": {"activation", "activation_alpha", "activation_beta", "activation_gamma"},
+    "FusedMatMul": {"transA", "transB", "transBatchA", "transBatchB", "alpha"},
+}
+"""Attributes that the operator beneath does not have."""
+
+
+def with_fused_apart(model: Model) -> Model | None:
+    """The same function; None where nothing is fused, or the opset is too old."""
+    weights = model.weights
+    if not isinstance(weights, ProtoWeights) or model.opset < _FIRST_WITH_BOUNDS_AS_INPUTS:
+        return None
+    if not any(_is_fused(each) for each in weights.proto.graph.node):
+        return None
+    proto = onnx.ModelProto()
+    proto.CopyFrom(weights.proto)
+    apart = _Apart(model)
+    nodes = [made for node in proto.graph.node for made in apart.nodes(node)]
+    if not apart.found:
+        return None
+    copies = [NodeProto.FromString(each.SerializeToString()) for each in nodes]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)
+    proto.graph.initializer.extend(apart.stored)
+    return opened(model, proto)
+
+
+def _is_fused(node: NodeProto) -> bool:
+    return node.domain == MICROSOFT and node.op_type in _OWN
+
+
+class _Apart:
+    """Writes fused nodes as several; `stored` are numbers that these read."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.found = False
+        self.stored: list[TensorProto] = []
+
+    def nodes(self, node: NodeProto) -> Iterator[NodeProto]:
+        if not _is_fused(node):
+            yield node
+            return
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        made = list(self._product(node, attributes) or ())
+        self.found |= bool(made)
+        yield from made or [node]
+
+    def _product(self, node: NodeProto, attributes: dict[str, Any]) -> Iterator[NodeProto] | None:
+        if node.op_type == "FusedMatMul":
+            return self._matmul(node, attributes)
+        activation = attributes.get("activation", b"").decode()
+        if activation not in _PARAMETERS:
+            return None
+        wanted = _PARAMETERS[activation]
+        if node.op_type == "FusedConv":
+            given = list(attributes.get("activation_params", ()))
+            if len(given) != len(wanted):
+                return None
+        else:
+            names = [f"activation_{name}" for name in wanted]
+            if "Clip" in activation or not attributes.keys() >= set(names):
+                return None  # which of its numbers is which bound is told nowhere
+            given = [attributes[name] for name in names]
+        return self._activated(node, activation, dict(zip(wanted, given, strict=True)))
+
+    def _activated(
+        self, node: NodeProto, activation: str, parameters: dict[str, float]
+    ) -> Iterator[NodeProto]:
+        whole, read = node.output[0], list(node.input)
+        value = f"{whole}/apart"
+        below = helper.make_node(node.op_type.removeprefix("Fused"), read[:3], [value])
+        below.name = node.name
+        below.attribute.extend(e for e in node.attribute if e.name not in _OWN[node.op_type])
+        yield below
+        if len(read) > len(below.input) and read[3]:
+            yield helper.make_node("Add", [value, read[3]], [f"{value}/sum"])
+            value = f"{value}/sum"
+        if activation != "Clip":
+            yield helper.make_node(activation, [value], [whole], **parameters)
+            return
+        bounds = [self._number(f"{whole}/{name}", each, node) for name, each in parameters.items()]
+        yield helper.make_node("Clip", [value, *bounds], [whole])
+
+    def _matmul(self, node: NodeProto, attributes: dict[str, Any]) -> Iterator[NodeProto] | None:
+        if attributes.get("transBatchA") or attributes.get("transBatchB"):
+            return None
+        ranks = [self._rank(name) for name in node.input]
+        turned = [bool(attributes.get(name)) for name in ("transA", "transB")]
+        if any(turns and rank is None for turns, rank in zip(turned, ranks, strict=True)):
+            return None
+        return self._written(node, turned, ranks, float(attributes.get("alpha", 1.0)))
+
+    def _written(
+        self, node: NodeProto, turned: list[bool], ranks: list[int | None], alpha: float
+    ) -> Iterator[NodeProto]:
+        whole, read = node.output[0], list(node.input)
+        for at, (turns, rank) in enumerate(zip(turned, ranks, strict=True)):
+            if turns and rank is not None and rank > 1:  # a vector is no matrix to be turned
+                axes = [*range(rank - 2), rank - 1, rank - 2]
+                read[at] = f"{whole}/turned {at}"
+                yield helper.make_node("Transpose", [node.input[at]], [read[at]], perm=axes)
+        value = whole if alpha == 1.0 else f"{whole}/apart"
+        yield helper.make_node("MatMul", read, [value], name=node.name)
+        if alpha != 1.0:
+            number = self._number(f"{whole}/alpha", alpha, node)
+            yield helper.make_node("Mul", [value, number], [whole])
+
+    def _rank(self, name: str) -> int | None:
+        graph = self._model.graph
+        stored = graph.initializers.get(name)
+        if stored is not None:
+            return len(stored.dims)
+        known = graph.values.get(name)
+        return None if known is None or known.dims is None else len(known.dims)
+
+    def _number(self, name: str, value: float, node: NodeProto) -> str:
+        """A stored number of the type that a node computes in."""
+        graph = self._model.graph
+        near = [graph.initializers.get(each) or graph.values.get(each) for each in node.input]
+        dtype = next((e.dtype for e in near if e is not None and e.dtype in _FLOATS), "float32")
+        self.stored.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name

@@ -1,0 +1,113 @@
+"""What ONNX Runtime's optimiser has fused is held together operator by operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from inspector.facts.comparison import CauseKind, Proof, Verdict
+from inspector.read.open import open_model
+from inspector.write.fused import with_fused_apart
+from tests.compare.conftest import Compare
+
+RNG = np.random.default_rng(3)
+STORED = {
+    "k": RNG.standard_normal((4, 3, 3, 3), np.float32),
+    "b": RNG.standard_normal(4, np.float32),
+    "j": RNG.standard_normal((4, 4, 3, 3), np.float32),
+    "lo": np.float32(-0.5),
+    "hi": np.float32(2),
+    "w": RNG.standard_normal((4, 5), np.float32),
+    "c": RNG.standard_normal(5, np.float32),
+    "s": np.float32(0.3),
+}
+NET = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 3, 6, 6] x) => (float[N, 6, 6] y) {{
+    d = Conv<pads = [1, 1, 1, 1], kernel_shape = [3, 3]>(x, k, b)
+    e = {activation}
+    f = Conv<pads = [1, 1, 1, 1], kernel_shape = [3, 3]>(e, j, b)
+    g0 = Add(f, e)
+    g = Relu(g0)
+    h = Transpose<perm = [0, 2, 3, 1]>(g)
+    i = MatMul(h, w)
+    l = Add(i, c)
+    m = Tanh(l)
+    n = ReduceMean<axes = [2], keepdims = 0>(m)
+    o = Transpose<perm = [0, 2, 1]>(n)
+    p = MatMul(n, o)
+    y = Mul(p, s)
+}}"""
+
+
+def net(activation: str = "Relu(d)", **other: np.ndarray) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(NET.format(activation=activation))
+    for name, values in {**STORED, **other}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+    return model
+
+
+def fused(model: onnx.ModelProto, tmp_path: Path) -> onnx.ModelProto:
+    """A model as ONNX Runtime's optimiser leaves it."""
+    import onnxruntime
+
+    path = tmp_path / "fused.onnx"
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    data = model.SerializeToString()
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    made = onnx.load(path)
+    assert {"FusedConv", "FusedMatMul"} <= {each.op_type for each in made.graph.node}
+    return made
+
+
+ACTIVATIONS = ["Relu(d)", "Tanh(d)", "Sigmoid(d)", "LeakyRelu<alpha = 0.2>(d)", "Clip(d, lo, hi)"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_fused_copy_is_the_same_function_part_by_part(
+    compare: Compare, tmp_path: Path, activation: str
+) -> None:
+    model = net(activation)
+    found = compare(model, fused(model, tmp_path))
+    assert found.verdict is Verdict.EQUIVALENT
+    assert not found.harmless
+
+
+def test_a_fault_beside_fused_operators_is_named_where_it_is(
+    compare: Compare, tmp_path: Path
+) -> None:
+    kernel = STORED["k"].copy()
+    kernel[1] *= np.float32(1.5)
+    found = compare(fused(net(), tmp_path), net(k=kernel))
+    assert found.verdict is Verdict.DIFFERENT
+    assert [(each.kind, each.what, each.proof) for each in found.causes] == [
+        (CauseKind.PARAMETER, "kernel", Proof.NECESSARY)
+    ]
+    assert found.localisation is not None
+    assert found.localisation.first is not None
+    assert found.localisation.first.right == "d"
+
+
+def test_another_activation_that_is_fused_is_named(compare: Compare, tmp_path: Path) -> None:
+    found = compare(net("LeakyRelu<alpha = 0.1>(d)"), fused(net(ACTIVATIONS[3]), tmp_path))
+    assert found.verdict is Verdict.DIFFERENT
+    assert [(each.kind, each.what) for each in found.causes] == [(CauseKind.ATTRIBUTE, "alpha")]
+
+
+def test_an_activation_that_is_not_known_is_left_as_it_is(tmp_path: Path) -> None:
+    node = helper.make_node("FusedConv", ["x", "k"], ["y"], domain="com.microsoft")
+    node.attribute.append(helper.make_attribute("activation", "Softsign"))
+    dims = ["N", 3, 6, 6], ["N", 4, 4, 4]
+    x, y = (helper.make_tensor_value_info(n, 1, d) for n, d in zip("xy", dims, strict=True))
+    stored = numpy_helper.from_array(STORED["k"], "k")
+    graph = helper.make_graph([node], "g", [x], [y], [stored])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    assert with_fused_apart(open_model(path)) is None
