@@ -1,8 +1,8 @@
 """A model with what ONNX Runtime's optimiser fused written as the operators that it fused.
 
-An optimised file holds FusedConv, FusedGemm and FusedMatMul (domain com.microsoft) where another
-holds a Conv with a Relu behind. As they stand, nothing between the two is ever held together. What
-each computes is told by
+An optimised file holds FusedConv, QuickGelu or SkipLayerNormalization (domain com.microsoft) where
+another holds a Conv with a Relu behind, a Sigmoid and a Mul, an Add and a LayerNormalization. As
+they stand, nothing between the two is ever held together. What each computes is told by
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
 """
 
@@ -40,8 +40,15 @@ _OWN = {
     "FusedConv": {"activation", "activation_params"},
     "FusedGemm": {"activation", "activation_alpha", "activation_beta", "activation_gamma"},
     "FusedMatMul": {"transA", "transB", "transBatchA", "transBatchB", "alpha"},
+    "QuickGelu": {"alpha"},
+    "Gelu": set(),
+    "BiasGelu": set(),
+    "SkipLayerNormalization": {"epsilon"},
 }
-"""Attributes that the operator beneath does not have."""
+"""Operators that are fused, and attributes that none of those beneath has."""
+
+_LAYER_NORMS_FROM = 17
+"""The first opset with a LayerNormalization."""
 
 
 def with_fused_apart(model: Model) -> Model | None:
@@ -81,13 +88,69 @@ class _Apart:
             yield node
             return
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        made = list(self._product(node, attributes) or ())
+        made = list(self._parts(node, attributes) or ())
         self.found |= bool(made)
         yield from made or [node]
 
+    def _parts(self, node: NodeProto, attributes: dict[str, Any]) -> Iterator[NodeProto] | None:
+        match node.op_type:
+            case "FusedMatMul":
+                return self._matmul(node, attributes)
+            case "QuickGelu":
+                return self._quick_gelu(node, float(attributes.get("alpha", 1.702)))
+            case "Gelu" | "BiasGelu":
+                return self._gelu(node)
+            case "SkipLayerNormalization":
+                return self._skip(node, attributes)
+            case _:
+                return self._product(node, attributes)
+
+    def _quick_gelu(self, node: NodeProto, alpha: float) -> Iterator[NodeProto]:
+        x, whole = node.input[0], node.output[0]
+        read = x
+        if alpha != 1.0:
+            read = f"{whole}/scaled"
+            number = self._number(f"{whole}/alpha", alpha, node)
+            yield helper.make_node("Mul", [x, number], [read])
+        yield helper.make_node("Sigmoid", [read], [f"{whole}/gate"], name=node.name)
+        yield helper.make_node("Mul", [x, f"{whole}/gate"], [whole])
+
+    def _gelu(self, node: NodeProto) -> Iterator[NodeProto]:
+        x, whole = node.input[0], node.output[0]
+        if node.op_type == "BiasGelu":
+            x = f"{whole}/sum"
+            yield helper.make_node("Add", list(node.input), [x])
+        root, one, half = (
+            self._number(f"{whole}/{name}", value, node)
+            for name, value in (("root", 2**0.5), ("one", 1.0), ("half", 0.5))
+        )
+        steps = [f"{whole}/{name}" for name in ("scaled", "erf", "raised", "product")]
+        yield helper.make_node("Div", [x, root], [steps[0]])
+        yield helper.make_node("Erf", [steps[0]], [steps[1]], name=node.name)
+        yield helper.make_node("Add", [steps[1], one], [steps[2]])
+        yield helper.make_node("Mul", [x, steps[2]], [steps[3]])
+        yield helper.make_node("Mul", [steps[3], half], [whole])
+
+    def _skip(self, node: NodeProto, attributes: dict[str, Any]) -> Iterator[NodeProto] | None:
+        given = [bool(name) for name in node.output]
+        if self._model.opset < _LAYER_NORMS_FROM or any(given[1:3]):
+            return None  # mean and deviation are of training
+        return self._skipped(node, float(attributes.get("epsilon", 1e-12)))
+
+    def _skipped(self, node: NodeProto, epsilon: float) -> Iterator[NodeProto]:
+        read, whole = [*node.input, "", ""], node.output[0]
+        total = node.output[3] if len(node.output) > 3 and node.output[3] else f"{whole}/sum"
+        value = read[0]
+        if read[4]:
+            yield helper.make_node("Add", [value, read[4]], [f"{whole}/biased"])
+            value = f"{whole}/biased"
+        yield helper.make_node("Add", [value, read[1]], [total])
+        norm = [total, read[2], read[3]] if read[3] else [total, read[2]]
+        yield helper.make_node(
+            "LayerNormalization", norm, [whole], name=node.name, axis=-1, epsilon=epsilon
+        )
+
     def _product(self, node: NodeProto, attributes: dict[str, Any]) -> Iterator[NodeProto] | None:
-        if node.op_type == "FusedMatMul":
-            return self._matmul(node, attributes)
         activation = attributes.get("activation", b"").decode()
         if activation not in _PARAMETERS:
             return None
@@ -116,7 +179,9 @@ class _Apart:
             yield helper.make_node("Add", [value, read[3]], [f"{value}/sum"])
             value = f"{value}/sum"
         if activation != "Clip":
-            yield helper.make_node(activation, [value], [whole], **parameters)
+            made = helper.make_node(activation, [value], [whole])
+            made.attribute.extend(helper.make_attribute(*each) for each in parameters.items())
+            yield made
             return
         bounds = [self._number(f"{whole}/{name}", each, node) for name, each in parameters.items()]
         yield helper.make_node("Clip", [value, *bounds], [whole])

@@ -50,7 +50,7 @@ def net(activation: str = "Relu(d)", **other: np.ndarray) -> onnx.ModelProto:
     return model
 
 
-def fused(model: onnx.ModelProto, tmp_path: Path) -> onnx.ModelProto:
+def fused(model: onnx.ModelProto, tmp_path: Path, *operators: str) -> onnx.ModelProto:
     """A model as ONNX Runtime's optimiser leaves it."""
     import onnxruntime
 
@@ -62,7 +62,8 @@ def fused(model: onnx.ModelProto, tmp_path: Path) -> onnx.ModelProto:
     data = model.SerializeToString()
     onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     made = onnx.load(path)
-    assert {"FusedConv", "FusedMatMul"} <= {each.op_type for each in made.graph.node}
+    wanted = set(operators or ("FusedConv", "FusedMatMul"))
+    assert wanted <= {each.op_type for each in made.graph.node}
     return made
 
 
@@ -98,6 +99,54 @@ def test_another_activation_that_is_fused_is_named(compare: Compare, tmp_path: P
     found = compare(net("LeakyRelu<alpha = 0.1>(d)"), fused(net(ACTIVATIONS[3]), tmp_path))
     assert found.verdict is Verdict.DIFFERENT
     assert [(each.kind, each.what) for each in found.causes] == [(CauseKind.ATTRIBUTE, "alpha")]
+
+
+BLOCK = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 5, 8] x) => (float[N, 5, 8] y) {
+    a = MatMul(x, w)
+    b = Add(a, b0)
+    c = Div(b, root)
+    d = Erf(c)
+    e = Add(d, one)
+    f = Mul(b, e)
+    g = Mul(f, half)
+    h = MatMul(g, v)
+    i = Add(h, b1)
+    j = Add(i, x)
+    k = LayerNormalization<axis = -1, epsilon = 1.0e-5>(j, s, t)
+    l = Sigmoid(k)
+    m = Mul(k, l)
+    n = Div(m, root)
+    o = Erf(n)
+    p = Add(o, one)
+    q = Mul(m, p)
+    r = Mul(q, half)
+    y = Add(r, x)
+}"""
+
+
+def block(**other: np.ndarray) -> onnx.ModelProto:
+    rng = np.random.default_rng(1)
+    model = onnx.parser.parse_model(BLOCK)
+    stored = {name: rng.standard_normal((8, 8), np.float32) for name in "wv"}
+    stored |= {name: rng.standard_normal(8, np.float32) for name in ("b0", "b1", "s", "t")}
+    stored |= {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
+    for name, values in {**stored, **other}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+    return model
+
+
+def test_a_fused_block_of_a_transformer_is_the_same_function_part_by_part(
+    compare: Compare, tmp_path: Path
+) -> None:
+    made = fused(block(), tmp_path, "BiasGelu", "Gelu", "QuickGelu", "SkipLayerNormalization")
+    found = compare(block(), made)
+    assert found.verdict is Verdict.EQUIVALENT
+    found = compare(made, block(t=np.zeros(8, np.float32)))
+    assert found.verdict is Verdict.DIFFERENT
+    assert found.localisation is not None
+    assert found.localisation.first is not None
+    assert found.localisation.first.right == "k"
 
 
 def test_an_activation_that_is_not_known_is_left_as_it_is(tmp_path: Path) -> None:
