@@ -11,6 +11,7 @@ from inspector.compare.causes.arrangement import arrangement, flattened_otherwis
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.causes.padded import PADDING, padding_patches, pads_alike
 from inspector.compare.causes.types import constant_types
+from inspector.compare.graphs import bodies
 from inspector.compare.graphs.attributes import shown
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.parameters import Relation, StoredPair, as_stored, normal
@@ -131,7 +132,7 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
         if left == right or name in alike:
             continue
         patches = _attribute_patches(a, b, name, found) or _axis_patches(a, b, name, found)
-        words = shown(left, right)
+        words = _with_bodies(shown(left, right), name, (a, b), found)
         yield Candidate(
             kind=CauseKind.ATTRIBUTE,
             what=name,
@@ -145,6 +146,17 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
             reason="" if patches else "how to write it on the right depends on the layout",
             is_values=_are_tensors(a, b, name),
         )
+
+
+def _with_bodies(
+    words: tuple[str, str], name: str, layers: tuple[Layer, Layer], found: Correspondence
+) -> tuple[str, str]:
+    """Words of two attributes; of two subgraphs with what they differ in."""
+    one, other = (each.node_fact.attributes.get(name) for each in layers)
+    if not isinstance(one, Graph) or not isinstance(other, Graph):
+        return words
+    inside = bodies.in_words(one, other, (found.left.model, found.right.model))
+    return words if inside is None else (f"{words[0]}: {inside[0]}", f"{words[1]}: {inside[1]}")
 
 
 def _attribute_patches(a: Layer, b: Layer, name: str, found: Correspondence) -> tuple[Patch, ...]:
