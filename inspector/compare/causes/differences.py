@@ -34,6 +34,7 @@ from inspector.compare.causes.paired import (
     parameter_difference,
     wiring_difference,
 )
+from inspector.compare.causes.recurrent import is_recurrent, moved_gates
 from inspector.compare.causes.throughout import rounded_throughout
 from inspector.compare.causes.turned import turned_inputs, turned_outputs
 from inspector.compare.causes.types import input_types
@@ -108,7 +109,7 @@ def find_differences(
             rounded |= {f"l{a.node}", f"r{b.node}"}
             alike.append(a.shown)
             others = []
-        for how, one in _stored_differences(a, b, others, found):
+        for how, one, _ in _stored_differences(a, b, others, found):
             (candidates if how is None else roundings[how]).append(one)
         if a.op == clipping.OPERATOR and not a.domain:
             candidates += filter(None, [clip_difference(a, b, found)])
@@ -142,22 +143,27 @@ def _rounding_note(alike: Sequence[str]) -> list[str]:
 
 def _stored_differences(
     a: Layer, b: Layer, pairs: Sequence[StoredPair], found: Correspondence
-) -> Iterator[tuple[Rounding | None, Candidate]]:
-    """What two layers store that is not equal in bits, and how it was rounded."""
+) -> Iterator[tuple[Rounding | None, Candidate, StoredPair | None]]:
+    """What two layers store that is not equal in bits, how it was rounded, and of which tensor."""
     rest = [each for each in pairs if each.relation is not Relation.BITWISE]
     if (turned := turned_operands(a, b, rest, found)) is not None:
-        yield None, turned
+        yield None, turned, None
         return
-    swap = swapped_roles(rest, found) if is_batchnorm(a) else None
+    if is_recurrent(a):
+        gone, moved = moved_gates(a, b, rest, found)
+        if moved is not None:
+            yield None, moved, None
+        rest = [each for each in rest if each not in gone]
+    swap = swapped_roles(rest, found)
     if swap is not None:
         both = [parameter_difference(a, b, each, found) for each in rest if each.role in swap]
-        yield None, as_one_swap(a, b, swap, both)
+        yield None, as_one_swap(a, b, swap, both), None
         rest = [each for each in rest if each.role not in swap]
     for each in rest:
         rounding = None
         if each.relation in (Relation.DIFFERENT, Relation.ROUNDED) and each.values is not None:
             rounding = rounded_to(*each.values)
-        yield rounding, parameter_difference(a, b, each, found)
+        yield rounding, parameter_difference(a, b, each, found), each
 
 
 def _gaps(found: Correspondence) -> Iterator[Candidate]:

@@ -146,7 +146,7 @@ def _on_grid(fine: Array, coarse: Array) -> bool:
 
 
 def swapped_roles(pairs: Sequence[StoredPair], found: Correspondence) -> tuple[str, str] | None:
-    """Two of a BatchNorm's parameters that the right side has in each other's place."""
+    """Two of a layer's parameters that the right side has in each other's place."""
     weights = found.left.model.weights, found.right.model.weights
     lefts = {e.role: normal(e.left, weights[0]) for e in pairs if e.left is not None}
     rights = {e.role: normal(e.right, weights[1]) for e in pairs if e.right is not None}

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from inspector.compare.causes.arguments import argument_difference
 from inspector.compare.causes.arrangement import arrangement, flattened_otherwise
 from inspector.compare.causes.candidate import Candidate
 from inspector.compare.causes.padded import PADDING, padding_patches, pads_alike
+from inspector.compare.causes.recurrent import half_of_biases, is_recurrent
 from inspector.compare.causes.types import constant_types
 from inspector.compare.graphs import bodies
 from inspector.compare.graphs.attributes import shown
@@ -36,9 +38,12 @@ def parameter_difference(a: Layer, b: Layer, pair: StoredPair, found: Correspond
         kind, how = _rearranged(a, pair.left, pair.right, found)
         right = f"the same values {how} on the right" if how else right
     patches = _parameter_patches(b, pair, found)
+    what = pair.role
+    if is_recurrent(a) and (half := half_of_biases(pair)) is not None:
+        what, left, right = half
     return Candidate(
         kind=kind,
-        what=pair.role,
+        what=what,
         left_where=_owner(a, pair.left),
         right_where=_owner(b, pair.right),
         left_node=a.node,
@@ -77,17 +82,22 @@ def _parameter_patches(b: Layer, pair: StoredPair, found: Correspondence) -> tup
     left, right = pair.left, pair.right
     if pair.relation is Relation.SHAPES:
         return _put_alike(pair, found)
+    recurrent = is_recurrent(b)
     if left is None:
-        if right is None or right.role != "bias":
+        if right is None or not (right.role == "bias" or recurrent):
             return ()
         zeros = np.zeros_like(found.right.model.weights.load(right.tensor))
         return (SetInput(node=right.node, position=right.position, values=zeros),)
     if right is not None and pair.values is not None:
         stored = as_stored(pair.values[0], right).astype(pair.values[1].dtype, copy=False)
         return (SetInput(node=right.node, position=right.position, values=stored),)
-    if right is not None or left.role != "bias":
+    if right is not None or not (left.role == "bias" or recurrent):
         return ()
     values = normal(left, found.left.model.weights)
+    if recurrent:
+        # Its axes are its own: no layout moves them.
+        patch = SetInput(node=b.node, position=left.position, values=values)
+        return () if b.node_fact.input(left.position) else (patch,)
     if b.node_fact.op_type == "MatMul":
         flat = np.ravel(values)
         return (
@@ -126,8 +136,11 @@ def attribute_differences(a: Layer, b: Layer, found: Correspondence) -> Iterator
     of_type, candidate = constant_types(a, b, found)
     if candidate is not None:
         yield candidate
+    told, candidate = argument_difference(a, b, found, of_type)
+    if candidate is not None:
+        yield candidate
     alike = PADDING if pads_alike(a, b, found) else ()
-    for name in sorted((a.attributes.keys() | b.attributes.keys()) - of_type):
+    for name in sorted((a.attributes.keys() | b.attributes.keys()) - of_type - told):
         left, right = a.attributes.get(name), b.attributes.get(name)
         if left == right or name in alike:
             continue

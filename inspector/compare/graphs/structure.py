@@ -29,6 +29,9 @@ from inspector.compare.runtime.run import Array
 from inspector.facts.graphs import captured
 from inspector.facts.model import Dim, Model, Node, Tensor
 
+RECURRENT = ("", "W", "R", "B", "", "initial_h", "initial_c", "P")
+"""What the standard calls inputs of an LSTM that hold numbers; a GRU and an RNN have the first."""
+
 _INLINE = 64
 """Elements up to which an integer constant (axes, pads, a shape) is shown as an attribute."""
 
@@ -355,6 +358,9 @@ def _role(node: Node, position: int, dims: Sequence[int] | None) -> str:
         "ConvTranspose": ("", "kernel", "bias"),
         "Gemm": ("", "kernel", "bias"),
         "MatMul": ("", "kernel"),
+        "LSTM": RECURRENT,
+        "GRU": RECURRENT,
+        "RNN": RECURRENT,
     }.get(node.op_type, ())
     known = names[position] if position < len(names) else ""
     return known or f"input {position}"
