@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from inspector.compare.causes.candidate import Candidate
+from inspector.compare.causes.crossed import Unlike, crossed_weights
 from inspector.compare.causes.defaults import Defaults
 from inspector.compare.causes.gaps import (
     clip_difference,
@@ -90,6 +91,7 @@ def find_differences(
     crossed: list[Candidate] = []
     rounded: set[str] = set()
     alike: list[str] = []
+    unlike: list[Unlike] = []
     for a, b in alignment.pairs:
         stored = compare_stored(a, b, left.model.weights, right.model.weights)
         on_grid = [on_grids(each, steps) for each in stored]
@@ -109,14 +111,17 @@ def find_differences(
             rounded |= {f"l{a.node}", f"r{b.node}"}
             alike.append(a.shown)
             others = []
-        for how, one, _ in _stored_differences(a, b, others, found):
+        for how, one, pair in _stored_differences(a, b, others, found):
             (candidates if how is None else roundings[how]).append(one)
+            if how is None and pair is not None:
+                unlike.append(Unlike(left=a, right=b, pair=pair, candidate=one))
         if a.op == clipping.OPERATOR and not a.domain:
             candidates += filter(None, [clip_difference(a, b, found)])
         else:
             candidates += attribute_differences(a, b, found)
         candidates += filter(None, [wiring_difference(a, b, found)])
     notes += _rounding_note(alike)
+    candidates = crossed_weights(candidates, unlike)
     candidates += _gaps(found)
     candidates += (as_one_rounding(each, how) for how, each in roundings.items())
     judged = judged_by_run(candidates, found, steps)

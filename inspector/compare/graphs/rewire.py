@@ -31,9 +31,30 @@ def rewired(
     """
     tokens = tokens_of(left), tokens_of(right)
     partner = {a.node: b for a, b in alignment.pairs}
+    as_they_stand = dict(partner)
     _anchor(partner, (left, right), tokens)
     _follow(partner, (left, right), inputs)
-    return _as_alignment(partner, left, right)
+    found = _as_alignment(partner, left, right)
+    if (crossed := _crossed(found, inputs)) == 0:
+        return found
+    # Layers that hold each other's weights are no branches that changed places: the wires tell.
+    _follow(as_they_stand, (left, right), inputs)
+    plain = _as_alignment(as_they_stand, left, right)
+    return plain if _crossed(plain, inputs) < crossed else found
+
+
+def _crossed(alignment: Alignment, inputs: Mapping[str, str]) -> int:
+    """How many layers read what does not correspond, or have no counterpart."""
+    values = dict(inputs)
+    for a, b in alignment.pairs:
+        # Not strict: one side may leave optional outputs out.
+        values.update(zip(a.node_fact.outputs, b.node_fact.outputs, strict=False))
+        values[a.value] = b.value
+    found = len(alignment.left_only) + len(alignment.right_only)
+    for a, b in alignment.pairs:
+        expected = [values.get(name, "") for name in a.inputs]
+        found += _key(b, expected) != _key(b, b.inputs)
+    return found
 
 
 def _anchor(

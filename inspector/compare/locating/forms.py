@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import prod
 
@@ -22,6 +22,7 @@ class Form:
 
     `order` are left axes by right position, behind `squeezed`, the shape that the right array has
     to take first; `features` is where each of the left side's features lies in the right array.
+    `guessed` says that the plain order fits, too, and brings the two less close.
     """
 
     left_shape: tuple[int, ...]
@@ -29,6 +30,7 @@ class Form:
     squeezed: tuple[int, ...]
     order: Axes
     features: Array | None = None
+    guessed: bool = False
 
     def to_left(self, right: Array) -> Array:
         """A right array in the left side's form."""
@@ -70,7 +72,11 @@ def find_form(
             best = (apart, each)
         if apart == 0.0:
             break
-    return None if best is None else best[1]
+    if best is None:
+        return None
+    form = best[1]
+    plain = form.order == tuple(range(len(form.order)))
+    return replace(form, guessed=left.shape == right.shape and not plain)
 
 
 def _told(

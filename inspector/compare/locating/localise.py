@@ -52,7 +52,10 @@ def suspected(held: Sequence[Held], right: Network, outputs: Iterable[str]) -> l
         own = values.get(value, ())
         # A run of operators that ends here is judged by its end, not by what lies inside of it.
         judging = [each for each in own if not each.place.inner] or own
-        if judging and all(each.within for each in judging) and not differs:
+        # What agrees in another order of axes than the plain one, and is read by what differs, may
+        # be what is wrong: the scores of keys by queries are those of queries by keys, transposed.
+        agrees = all(each.within and not each.form.guessed for each in judging)
+        if judging and agrees and not differs:
             continue
         found += [each for each in judging if not each.within and not each.place.inner]
         layer = layers.get(value)
