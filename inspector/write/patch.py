@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
@@ -96,10 +96,13 @@ class _Editor:
         self._producer = {name: node for node in self._nodes for name in node.output if name}
         self._behind_input: dict[str, str] = {}
         self._behind: dict[int, list[onnx.NodeProto]] = defaultdict(list)
+        self._reshaped: set[str] = set()
 
     def apply(self, patch: Patch) -> None:
         if isinstance(patch, _OF_ONE_NODE) and patch.node in self._passed:
             return  # two differences may ask for one node: what is passed by computes nothing
+        if _may_reshape(patch):
+            self._reshaped.update(self._node(patch.node).output)
         match patch:
             case SetAttribute():
                 self._set_attribute(patch)
@@ -136,6 +139,18 @@ class _Editor:
             pending.extend(reversed(self._behind[id(node)]))
         del self._graph.node[:]
         self._graph.node.extend(nodes)
+        self._forget_shapes(nodes)
+
+    def _forget_shapes(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        """Let go of shapes that are declared for what lies behind another Reshape, say."""
+        if not self._reshaped:
+            return
+        for node in nodes:
+            if not self._reshaped.isdisjoint(node.input):
+                self._reshaped.update(node.output)
+        for value in self._graph.value_info:
+            if value.name in self._reshaped and value.type.HasField("tensor_type"):
+                value.type.tensor_type.ClearField("shape")
 
     def _set_attribute(self, patch: SetAttribute) -> None:
         node = self._node(patch.node)
@@ -247,6 +262,17 @@ class _Editor:
     def _fresh(self) -> str:
         self._made += 1
         return f"{_PREFIX}{self._made}"
+
+
+def _may_reshape(patch: Patch) -> TypeGuard[SetInput | SetOperator | Bypass]:
+    """Whether a value may have another shape with a patch; numbers of a layer's own give none."""
+    match patch:
+        case SetInput():
+            return patch.values.dtype.kind != "f"
+        case SetOperator() | Bypass():
+            return True
+        case _:
+            return False
 
 
 def _copied(node: onnx.NodeProto) -> onnx.NodeProto:

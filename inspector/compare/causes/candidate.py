@@ -14,7 +14,8 @@ class Candidate:
 
     `left_node` and `right_node` are first outputs of the nodes that it concerns, `more_nodes` all
     of them, with ``l`` or ``r`` in front, where there are several. `is_values` says that numbers
-    differ and nothing else is known of how.
+    differ and nothing else is known of how. `begins` are the value of either side in which it
+    shows and the name of what gives it, where that is no layer.
     """
 
     kind: CauseKind
@@ -29,6 +30,7 @@ class Candidate:
     right_node: str = ""
     more_nodes: tuple[str, ...] = ()
     is_values: bool = False
+    begins: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> frozenset[str]:

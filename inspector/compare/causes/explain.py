@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from inspector.compare.causes.candidate import Candidate
-from inspector.errors import UndecidedError
+from inspector.compare.runtime.host import HostGoneError
+from inspector.errors import RunError, UndecidedError
 from inspector.facts.comparison import Cause, Proof
 from inspector.facts.patch import Patch
 
@@ -122,6 +123,13 @@ def _tested(
         if left_alone.within:
             return replace(cause, proof=Proof.HARMLESS, effect=left_alone.max_abs)
         share = _share(group, others, experiment, everything, left_alone)
+    except HostGoneError as error:
+        return replace(cause, proof=Proof.UNTESTED, reason=error.what)
+    except RunError as error:
+        if not others:
+            return replace(cause, proof=Proof.UNTESTED, reason=error.what)
+        # With it all is well, and without it nothing runs: one length of several that go together.
+        return replace(cause, proof=Proof.NECESSARY, reason="without it, the rest does not run")
     except UndecidedError as error:
         return replace(cause, proof=Proof.UNTESTED, reason=error.what)
     return replace(cause, proof=Proof.NECESSARY, effect=left_alone.max_abs, share=share)
@@ -136,7 +144,12 @@ def _share(
 ) -> float | None:
     """The part of the whole difference that goes where this alone is patched."""
     whole = experiment(()) if others else left_alone
-    alone = experiment(_patches(group)) if others else everything
+    try:
+        alone = experiment(_patches(group)) if others else everything
+    except HostGoneError:
+        raise
+    except RunError:  # it goes with others alone
+        return None
     if not 0.0 < whole.max_abs < float("inf") or alone.max_abs == float("inf"):
         return None
     return min(max(1.0 - alone.max_abs / whole.max_abs, 0.0), 1.0)

@@ -13,6 +13,7 @@ from inspector.compare.causes.explain import (
     explain,
     unproved,
 )
+from inspector.compare.causes.moved import moved_otherwise
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.locating.localise import localisation, suspected
 from inspector.compare.locating.places import find_places
@@ -20,7 +21,7 @@ from inspector.compare.locating.repair import Repair, causes_of, repaired
 from inspector.compare.locating.sweep import Held, Sweep
 from inspector.compare.pairing.pair import Pair
 from inspector.compare.runtime.host import HostGoneError
-from inspector.facts.comparison import Cause, Coverage, Localisation, Proof
+from inspector.facts.comparison import Cause, CauseKind, Coverage, Localisation, Proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,18 @@ def diagnose(
     if where.first is None:
         return Diagnosis(explanation=explain(candidates, experiment), localisation=where)
     try:
-        repair = repaired(sweep, places, found, candidates, wanted, held=held, progress=progress)
+        repair = repaired(
+            sweep,
+            places,
+            found,
+            candidates,
+            wanted,
+            suspicions=moved_otherwise(found, outputs),
+            held=held,
+            progress=progress,
+        )
         explanation = _after(repair, candidates, experiment)
+        where = _begun(where, repair)
         if repair.reason and not explanation.explained:
             where = replace(where, reason=f"no more causes were looked for: {repair.reason}")
     except HostGoneError as error:
@@ -104,7 +115,8 @@ def _after(repair: Repair, candidates: Sequence[Candidate], experiment: Experime
         again = explain(patched, experiment)
         if _is_settled(again):
             done = {id(each) for each in patched}
-            rest = [each for each in candidates if id(each) not in done]
+            told = {id(each) for each in candidates if _is_told_by(each, patched)}
+            rest = [each for each in candidates if id(each) not in done | told]
             return replace(again, harmless=(*again.harmless, *_untouched(rest)))
     # Some faults are too small to see where they are, and some places only look like one.
     together = explain(candidates, experiment)
@@ -118,6 +130,30 @@ def _after(repair: Repair, candidates: Sequence[Candidate], experiment: Experime
         explained=repair.whole,
         patches=tuple(repair.patches) if repair.is_patched else (),
     )
+
+
+def _is_told_by(candidate: Candidate, patched: Sequence[Candidate]) -> bool:
+    """Whether what moves a value otherwise, and was patched, is what a difference is about."""
+    about = not candidate.patches or candidate.kind is CauseKind.MISSING
+    return about and any(each.begins and candidate.nodes <= each.nodes for each in patched)
+
+
+def _begun(where: Localisation, repair: Repair) -> Localisation:
+    """The same, beginning with what moves a value where that was what mended the first place.
+
+    What it gives has another shape, or order, on each side: the numbers are those of the first
+    place behind it.
+    """
+    if where.first is None or not repair.faults or not repair.faults[0].patched:
+        return where
+    first = repair.faults[0].patched[0]
+    if not first.begins:
+        return where
+    left, right, left_where, right_where = first.begins
+    point = replace(
+        where.first, left=left, right=right, left_where=left_where, right_where=right_where
+    )
+    return replace(where, first=point, points=(point, *where.points))
 
 
 def _untouched(candidates: Sequence[Candidate]) -> tuple[Cause, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.structure import Layer, Network
 from inspector.compare.locating.sweep import Held
 from inspector.facts.comparison import Localisation, Point
@@ -69,6 +70,32 @@ def suspected(held: Sequence[Held], right: Network, outputs: Iterable[str]) -> l
                 found.append(read)
             pending.append((name, False))
     return sorted(dict.fromkeys(found), key=lambda each: (each.place.layer, not each.place.is_read))
+
+
+def out_of_sight(fault: Held, held: Sequence[Held], found: Correspondence) -> frozenset[str]:
+    """Layers in front of a place whose values could not be held together, up to those that were.
+
+    What was held together in an order of axes that nothing tells is none of those.
+
+    First outputs of their nodes, with ``l`` or ``r`` in front for the side.
+    """
+    seen = {e.place.right for e in held if not e.place.is_read and not e.form.guessed}
+    layers, partner = by_value(found.right), {b.node: a for a, b in found.alignment.pairs}
+    place, nodes = fault.place, set[str]()
+    source = found.right.sources.get(place.right, place.right)
+    own = layers.get(source)
+    is_own = own is not None and not place.is_read and source in seen
+    pending = list(own.inputs) if is_own and own is not None else [source]
+    while pending:
+        value = pending.pop()
+        layer = layers.get(value)
+        if layer is None or value in seen or f"r{layer.node}" in nodes:
+            continue
+        nodes.add(f"r{layer.node}")
+        if (other := partner.get(layer.node)) is not None:
+            nodes.add(f"l{other.node}")
+        pending.extend(layer.inputs)
+    return frozenset(nodes)
 
 
 def by_value(network: Network) -> dict[str, Layer]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from inspector.compare.causes.affine import Run, paired_runs
+from inspector.compare.causes.moved import END
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.graphs.structure import Layer, Network
 from inspector.compare.graphs.view import COMMUTATIVE
@@ -123,6 +124,7 @@ def _output(pair: Pair, found: Correspondence) -> Place:
         nodes=frozenset(
             _alone("l", left, found.left, found.alignment.left_only)
             | _alone("r", right, found.right, found.alignment.right_only)
+            | {f"l{END}{pair.left.name}", f"r{END}{pair.right.name}"}
         ),
     )
 

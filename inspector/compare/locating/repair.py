@@ -15,7 +15,7 @@ from inspector.compare.causes.explain import cause_of
 from inspector.compare.graphs.correspondence import Correspondence
 from inspector.compare.locating.grafts import give_the_same, grafts_of
 from inspector.compare.locating.jumps import Jump, find_jumps
-from inspector.compare.locating.localise import suspected
+from inspector.compare.locating.localise import out_of_sight, suspected
 from inspector.compare.locating.places import Place
 from inspector.compare.locating.sweep import Graft, Held, Sweep
 from inspector.facts.comparison import ONE_VALUE, Cause, CauseKind, Proof
@@ -57,6 +57,7 @@ def repaired(
     candidates: Sequence[Candidate],
     outputs: Iterable[str],
     *,
+    suspicions: Sequence[Candidate] = (),
     held: Sequence[Held],
     progress: Callable[[str], None],
 ) -> Repair:
@@ -64,6 +65,8 @@ def repaired(
 
     Parameters
     ----------
+    suspicions
+        What may be harmless: it is patched where nothing else mends a place.
     held
         What a sweep without any repair found.
 
@@ -75,6 +78,8 @@ def repaired(
     made = Repair()
     wanted = tuple(outputs)
     number = {id(each): at for at, each in enumerate(places)}
+    nodes = enumerate(found.right.model.graph.nodes)
+    order = {f"r{name}": at for at, node in nodes for name in node.outputs if name}
     jumps = {name: each for each in find_jumps(found) for name in each.values}
     current = list(held)
     while len(made.faults) < MOST_FAULTS:
@@ -85,7 +90,11 @@ def repaired(
         first = suspects[0]
         progress(f"proving causes: {first.place.right_where}")
         if not _is_moved_over(made, first, sweep, jumps) and not _mend(
-            made, first, sweep, candidates
+            made,
+            first,
+            sweep,
+            candidates,
+            _Doubt(suspicions, out_of_sight(first, current, found), order),
         ):
             made.reason = "the left side's values cannot be put into the right side"
             return made
@@ -123,24 +132,73 @@ def _is_moved_over(made: Repair, fault: Held, sweep: Sweep, jumps: Mapping[str, 
     return grafts is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """What may be a cause though nothing says so: suspicions, and layers that are out of sight.
+
+    `places` says where among the right nodes each is, by what it computes.
+    """
+
+    suspicions: Sequence[Candidate]
+    nodes: frozenset[str]
+    places: Mapping[str, int]
+
+    def place(self, candidate: Candidate) -> int:
+        """Where among the right nodes a difference begins."""
+        nodes = (f"r{candidate.begins[1]}",) if candidate.begins else candidate.nodes
+        return min((self.places.get(each, len(self.places)) for each in nodes), default=0)
+
+
 def _mend(
     made: Repair,
     fault: Held,
     sweep: Sweep,
     candidates: Sequence[Candidate],
+    doubt: _Doubt,
 ) -> bool:
     """Mend one place, by patches if they do; whether it could be done."""
     near = [each for each in candidates if _is_near(each, fault.place)]
-    for group in _groups([each for each in near if each.patches]):
+    done = {id(each) for one in made.faults for each in one.patched}
+    further = [
+        each
+        for each in (*candidates, *doubt.suspicions)
+        if id(each) not in done
+        and each not in near
+        and not each.nodes.isdisjoint(fault.place.nodes | doubt.nodes)
+    ]
+    for group in _groups(
+        [each for each in near if each.patches], [each for each in further if each.patches]
+    ):
         patches = [*made.patches, *(patch for each in group for patch in each.patches)]
         again = list(sweep.held([fault.place], patches, made.grafts))
         if again and again[0].within:
-            alike = _alike(group, candidates, made)
-            made.patches = [*patches, *(patch for each in alike for patch in each.patches)]
-            made.faults.append(Fault(held=fault, patched=(*group, *alike), near=tuple(near)))
+            least = _least(group, further, fault, made, sweep)
+            least += _alike(least, candidates, made)
+            made.patches += [patch for each in least for patch in each.patches]
+            patched = tuple(sorted(least, key=doubt.place))
+            made.faults.append(Fault(held=fault, patched=patched, near=tuple(near)))
             return True
     made.faults.append(Fault(held=fault, near=tuple(near)))
     return _graft(made, fault, sweep)
+
+
+def _least(
+    group: list[Candidate],
+    further: Sequence[Candidate],
+    fault: Held,
+    made: Repair,
+    sweep: Sweep,
+) -> list[Candidate]:
+    """What mends a place without those of no effect that were only suspected."""
+    for each in further:
+        rest = [one for one in group if one is not each]
+        if len(rest) in (0, len(group)):
+            continue
+        patches = [*made.patches, *(patch for one in rest for patch in one.patches)]
+        again = list(sweep.held([fault.place], patches, made.grafts))
+        if again and again[0].within:
+            group = rest
+    return group
 
 
 def _alike(
@@ -165,11 +223,18 @@ def _saying(candidate: Candidate) -> tuple[str, ...]:
     return candidate.kind.value, candidate.what, candidate.left, candidate.right
 
 
-def _groups(near: Sequence[Candidate]) -> Iterator[list[Candidate]]:
-    """Each alone, then all."""
+def _groups(
+    near: Sequence[Candidate], further: Sequence[Candidate] = ()
+) -> Iterator[list[Candidate]]:
+    """Each alone, then all; then each of what is further away, with what is near, and all."""
     yield from ([each] for each in near)
     if len(near) > 1:
         yield list(near)
+    yield from ([each] for each in further)
+    if near:
+        yield from ([*near, each] for each in further)
+    if len(further) > 1:
+        yield [*near, *further]
 
 
 def _graft(made: Repair, fault: Held, sweep: Sweep) -> bool:
