@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from inspector.errors import RunError, UndecidedError
 from inspector.flows.opened import Path
-from inspector.flows.sides import Side, opened_whole, side_of, stand_ins
+from inspector.flows.patch_out import patched_to, why_not
+from inspector.flows.shaped import of_other_shapes
+from inspector.flows.sides import Side, in_other_forms, opened_whole, side_of, stand_ins
 
 if TYPE_CHECKING:
     from inspector.compare.causes.differences import Differences
@@ -90,20 +93,7 @@ def compare_files(
                 return _compare(sides, request, host, progress)
             check_apart(request.patch_out, [name for e in sides for name in e.model.data_files])
             found = _compare(sides, request, host, progress)
-            return found if found.patched_to else replace(found, not_patched=_why_not(found))
-
-
-def _why_not(found: Comparison) -> str:
-    """Why there was no patched model to write, as a clause."""
-    from inspector.facts.comparison import Verdict
-
-    match found.verdict:
-        case Verdict.DIFFERENT:
-            return "no cause is proved by a patch of the right model"
-        case Verdict.UNDECIDED:
-            return "nothing was decided"
-        case _:
-            return "the outputs agree"
+            return found if found.patched_to else replace(found, not_patched=why_not(found))
 
 
 def _compare(
@@ -115,38 +105,28 @@ def _compare(
     from inspector.compare.result import undecided
     from inspector.compare.runtime.host import HostGoneError
     from inspector.facts.comparison import Verdict
-    from inspector.write.fixed import write_fixed
 
     models = sides[0].model, sides[1].model
     judging = _Judging(sides, request, host, progress)
     try:
         found, diagnosis = judging.judged()
     except (OutputsDifferError, OutputsShapesError) as error:
-        return undecided(models, Verdict.DIFFERENT, str(error), request.seed, judging.differences)
+        judged = partial(undecided, models, Verdict.DIFFERENT, str(error), request.seed)
+        found, patches = of_other_shapes(
+            judged, sides[1], judging.differences, judging.moving, judging.agrees
+        )
+        return patched_to(request.patch_out, found, patches, sides[1], progress)
     except UndecidedError as error:
         if isinstance(error, RunError) and not isinstance(error, HostGoneError):
-            others = _in_other_forms(sides, error)
+            others = in_other_forms(sides, error)
             if others is not None:
                 return _compare(others, request, host, progress)
         return undecided(models, Verdict.UNDECIDED, str(error), request.seed, judging.differences)
     except MemoryError:
         reason = "comparing them takes more memory than there is; --samples 1 takes least"
         return undecided(models, Verdict.UNDECIDED, reason, request.seed, judging.differences)
-    if request.patch_out is not None and diagnosis.explanation.patches:
-        progress("writing the patched model")
-        write_fixed(sides[1].view, diagnosis.explanation.patches, os.fspath(request.patch_out))
-        return replace(found, patched_to=os.fspath(request.patch_out))
-    return found
-
-
-def _in_other_forms(sides: tuple[Side, Side], error: RunError) -> tuple[Side, Side] | None:
-    """Both sides, those that did not run in a form that may; None where there is none."""
-    others = [
-        each.in_other_form(error.what) if each.model.path == error.where else None for each in sides
-    ]
-    if all(each is None for each in others):
-        return None
-    return others[0] or sides[0], others[1] or sides[1]
+    patches = diagnosis.explanation.patches
+    return patched_to(request.patch_out, found, patches, sides[1], progress)
 
 
 class _Judging:
@@ -160,6 +140,17 @@ class _Judging:
         self._host = host
         self._progress = progress
         self.differences: Differences | None = None
+        self.moving: tuple[Correspondence, Sequence[Pair]] | None = None
+        self._asks_why = True
+
+    def agrees(self, right: Side) -> bool:
+        """Whether another right side's outputs agree with the left one's."""
+        from inspector.facts.comparison import Verdict
+
+        other = _Judging((self._sides[0], right), self._request, self._host, self._progress)
+        other._asks_why = False
+        wanted = (Verdict.IDENTICAL, Verdict.EQUIVALENT, Verdict.AGREES)
+        return other.judged()[0].verdict in wanted
 
     def judged(self) -> tuple[Comparison, Diagnosis]:
         """Pair, compare the graphs, run both, decide, and say why."""
@@ -223,7 +214,7 @@ class _Judging:
             finally:
                 # Said of what does not run, too.
                 found, differences = graphs.result()
-                self.differences = differences
+                self.differences, self.moving = differences, (found, outputs)
         del loaded  # four sessions, which nothing that follows runs
         unquantised = None
         if not same.result():
@@ -330,6 +321,8 @@ class _Judging:
         from inspector.facts.comparison import Verdict
 
         request = self._request
+        if not self._asks_why:
+            return Diagnosis()
         differs = judgement.verdict is Verdict.DIFFERENT
         if differs and unquantised is not None and unquantised.agree:
             return Diagnosis(

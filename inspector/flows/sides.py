@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
+from inspector.errors import RunError
 from inspector.facts.model import Model
 from inspector.facts.patch import Patch, Runnable
 from inspector.flows.opened import Path, opened
@@ -110,6 +111,16 @@ def side_of(model: Model) -> Side:
         # ONNX Runtime runs some of them, and NumPy has no such numbers to feed.
         return found.in_other_form("") or found
     return found
+
+
+def in_other_forms(sides: tuple[Side, Side], error: RunError) -> tuple[Side, Side] | None:
+    """Both sides, those that did not run in a form that may; None where there is none."""
+    others = [
+        each.in_other_form(error.what) if each.model.path == error.where else None for each in sides
+    ]
+    if all(each is None for each in others):
+        return None
+    return others[0] or sides[0], others[1] or sides[1]
 
 
 def stand_ins(sides: tuple[Side, Side]) -> Iterator[str]:

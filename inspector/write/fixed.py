@@ -57,6 +57,7 @@ def write_fixed(model: Model, patches: Sequence[Patch], path: str | Path) -> Non
     proto = onnx.load_model_from_string(copy.data)
     # What it refers to was checked when the model was opened.
     external_data_helper.load_external_data_for_model(proto, copy.folder)
+    _declare(proto)
     if sum(len(each.raw_data) for each in proto.graph.initializer) > LARGE:
         with prepared(proto, path) as made:
             made.place()
@@ -65,3 +66,16 @@ def write_fixed(model: Model, patches: Sequence[Patch], path: str | Path) -> Non
         save(proto.SerializeToString(deterministic=True), path)
     except ValueError as error:  # what protobuf raises on more than 2 GiB
         raise UndecidedError(f"it is too large for one file ({error})", where=str(path)) from error
+
+
+def _declare(proto: onnx.ModelProto) -> None:
+    """Give outputs a shape again that have none since a patch changed it: the standard asks for it.
+
+    Of a rank that nothing tells, none is written.
+    """
+    bare = [each for each in proto.graph.output if not each.type.tensor_type.HasField("shape")]
+    if not bare or sum(len(each.raw_data) for each in proto.graph.initializer) > LARGE:
+        return
+    inferred = {e.name: e for e in onnx.shape_inference.infer_shapes(proto).graph.output}
+    for each in bare:
+        each.CopyFrom(inferred[each.name])

@@ -148,7 +148,7 @@ class _Editor:
         for node in nodes:
             if not self._reshaped.isdisjoint(node.input):
                 self._reshaped.update(node.output)
-        for value in self._graph.value_info:
+        for value in (*self._graph.value_info, *self._graph.output):
             if value.name in self._reshaped and value.type.HasField("tensor_type"):
                 value.type.tensor_type.ClearField("shape")
 
