@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inspector.facts.comparison import Verdict
+from inspector.facts.comparison import Proof, Verdict
 from tests.compare.conftest import Compare
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -50,7 +50,8 @@ def attention(turned: str) -> str:
 def test_it_is_the_cause_where_they_do(compare: Compare) -> None:
     found = compare(attention("Identity"), attention("Transpose <perm = [0, 2, 1]>"))
     assert found.verdict is Verdict.DIFFERENT
-    assert found.causes[0].what == "order of axes"
+    (cause,) = found.causes
+    assert (cause.what, cause.proof) == ("how axes are moved", Proof.NECESSARY)
 
 
 @pytest.mark.parametrize(

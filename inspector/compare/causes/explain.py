@@ -126,7 +126,7 @@ def _tested(
     except HostGoneError as error:
         return replace(cause, proof=Proof.UNTESTED, reason=error.what)
     except RunError as error:
-        if not others:
+        if not others or not any(each.begins for each in group):
             return replace(cause, proof=Proof.UNTESTED, reason=error.what)
         # With it all is well, and without it nothing runs: one length of several that go together.
         return replace(cause, proof=Proof.NECESSARY, reason="without it, the rest does not run")

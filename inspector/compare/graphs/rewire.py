@@ -35,22 +35,24 @@ def rewired(
     _anchor(partner, (left, right), tokens)
     _follow(partner, (left, right), inputs)
     found = _as_alignment(partner, left, right)
-    if (crossed := _crossed(found, inputs)) == 0:
+    # Where one side folds what the other keeps, what is read says less than what is stored.
+    if found.left_only or found.right_only or (crossed := _crossed(found, inputs)) == 0:
         return found
     # Layers that hold each other's weights are no branches that changed places: the wires tell.
     _follow(as_they_stand, (left, right), inputs)
     plain = _as_alignment(as_they_stand, left, right)
-    return plain if _crossed(plain, inputs) < crossed else found
+    alone = plain.left_only or plain.right_only
+    return plain if not alone and _crossed(plain, inputs) < crossed else found
 
 
 def _crossed(alignment: Alignment, inputs: Mapping[str, str]) -> int:
-    """How many layers read what does not correspond, or have no counterpart."""
+    """How many layers read what does not correspond."""
     values = dict(inputs)
     for a, b in alignment.pairs:
         # Not strict: one side may leave optional outputs out.
         values.update(zip(a.node_fact.outputs, b.node_fact.outputs, strict=False))
         values[a.value] = b.value
-    found = len(alignment.left_only) + len(alignment.right_only)
+    found = 0
     for a, b in alignment.pairs:
         expected = [values.get(name, "") for name in a.inputs]
         found += _key(b, expected) != _key(b, b.inputs)

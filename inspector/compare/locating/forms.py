@@ -22,7 +22,7 @@ class Form:
 
     `order` are left axes by right position, behind `squeezed`, the shape that the right array has
     to take first; `features` is where each of the left side's features lies in the right array.
-    `guessed` says that the plain order fits, too, and brings the two less close.
+    `guessed` says that matrices are taken for transposed, and the plain order fits, too.
     """
 
     left_shape: tuple[int, ...]
@@ -75,8 +75,9 @@ def find_form(
     if best is None:
         return None
     form = best[1]
-    plain = form.order == tuple(range(len(form.order)))
-    return replace(form, guessed=left.shape == right.shape and not plain)
+    rank = len(form.order)
+    matrices = (*range(rank - 2), rank - 1, rank - 2)
+    return replace(form, guessed=left.shape == right.shape and form.order == matrices)
 
 
 def _told(
