@@ -26,14 +26,14 @@ MOST_BYTES = 2**28
 
 _COMPUTES = frozenset(
     "Cast CastLike Add Sub Mul Div Sqrt Reciprocal Neg Abs Pow Exp Log Max Min ReduceSum ReduceL2 "
-    "ReduceMean ReduceMax ReduceSumSquare ConstantOfShape Range Where Equal Mod".split()
+    "ReduceMean ReduceMax ReduceSumSquare Range Where Equal Mod".split()
 )
 _SIZED = frozenset("ConstantOfShape Expand Tile Range".split())
 """Operators whose results are as large as a few stored numbers say."""
 
 _MOVES = frozenset(
     "Identity Transpose Reshape Flatten Squeeze Unsqueeze Concat Slice Gather Expand Tile "
-    "Shape".split()
+    "Shape ConstantOfShape".split()
 )
 _CAST_TO = frozenset("float16 float32 float64 int32 int64".split())
 """Types that a CastLike may take from a value that is not known."""
