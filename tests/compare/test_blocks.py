@@ -110,6 +110,7 @@ def ran(model: ModelProto, values: Any) -> Any:
         {"points": "packed"},
         {"points": "packed", "bits": 8},
         {"bits": 8},
+        {"bits": 2, "columns": 32},
         {"points": "real"},
         {"columns": 50},
         {"columns": 50, "points": "packed"},
@@ -155,6 +156,30 @@ def test_rows_of_a_table_in_blocks_are_what_the_runtime_gives(
     view = view_of(model, tmp_path)
     assert view is not None
     assert [each.op_type for each in view.graph.node] == ["Gather"]
+    places = np.array([0, 31, 7])
+    np.testing.assert_allclose(ran(model, places), ran(view, places), rtol=1e-6)
+
+
+@pytest.mark.parametrize("points", [False, True])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_so_are_those_of_a_table_that_is_packed_in_bytes(
+    bits: int, points: bool, tmp_path: Path
+) -> None:
+    rng = RNG(bits)
+    in_a_byte = 8 // bits
+    stored = {
+        "t": rng.integers(0, 256, (32, 48 // in_a_byte), np.uint8),
+        "s": rng.uniform(0.01, 0.1, (32, 3)).astype("f4"),
+        "z": rng.integers(0, 256, (32, -(-3 // in_a_byte)), np.uint8),
+    }
+    names = ["t", "x", "s", "z"][: 4 if points else 3]
+    node = helper.make_node(
+        "GatherBlockQuantized", names, ["y"], domain=MICROSOFT, gather_axis=0, quantize_axis=1,
+        block_size=16, bits=bits,
+    )  # fmt: skip  # a call of many numbers
+    model = _model([node], stored, ([3], TensorProto.INT64), ([3, 48], TensorProto.FLOAT))
+    view = view_of(model, tmp_path)
+    assert view is not None
     places = np.array([0, 31, 7])
     np.testing.assert_allclose(ran(model, places), ran(view, places), rtol=1e-6)
 
