@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from inspector.compare.pairing.asked import Interfaces
 from inspector.compare.pairing.layout import (
@@ -145,21 +145,13 @@ def left_out(left: Model, right: Model, outputs: Sequence[Pair]) -> tuple[str, .
 def fed_inputs(model: Model) -> tuple[Value, ...]:
     """Graph inputs without those that an initializer gives a value."""
     fed = (each for each in model.graph.inputs if each.name not in model.graph.initializers)
-    return tuple(_with_open_dims(each) for each in fed)
+    return tuple(fed)
 
 
 def _outputs(model: Model) -> tuple[Value, ...]:
     """Graph outputs, with the shapes that inference found where none is declared."""
     known = model.graph.values
-    return tuple(_with_open_dims(known.get(v.name, v)) for v in model.graph.outputs)
-
-
-def _with_open_dims(value: Value) -> Value:
-    """Some exporters write an unknown length as −1."""
-    if value.dims is None or all(not isinstance(dim, int) or dim >= 0 for dim in value.dims):
-        return value
-    dims = (None if isinstance(dim, int) and dim < 0 else dim for dim in value.dims)
-    return replace(value, dims=tuple(dims))
+    return tuple(known.get(v.name, v) for v in model.graph.outputs)
 
 
 def shown_dims(value: Value, axes: Axes | None = None) -> str:
