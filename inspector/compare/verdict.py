@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inspector.compare.causes.differences import Differences
-from inspector.compare.measuring.floor import Deviations
+from inspector.compare.measuring.floor import FILLED, FILLED_BEYOND, Deviations
 from inspector.compare.measuring.measured import Measured, Results
 from inspector.compare.measuring.precision import Coarser
 from inspector.compare.measuring.unquantised import (
@@ -233,7 +233,12 @@ def _same(row: Array, first: Array, tolerance: float) -> bool:
         return bool(np.array_equal(row, first))
     apart = np.abs(row.astype(np.float64) - first.astype(np.float64))
     # One step of the type at least: rows that are computed in another order lie that far apart.
-    step = float(np.finfo(row.dtype).eps * np.abs(first).max(initial=0.0))
+    # Not of a mask's -1e9, which stands in both and says nothing of what is beside it.
+    sizes = np.abs(first)
+    beside = float(sizes.max(initial=0.0, where=row != first))
+    whole = float(sizes.max(initial=0.0))
+    filled = whole >= max(FILLED, FILLED_BEYOND * beside)
+    step = float(np.finfo(row.dtype).eps) * (beside if filled else whole)
     return bool(apart.max(initial=0.0) <= max(tolerance, step))
 
 

@@ -179,13 +179,14 @@ class _Constants:
 
 def _elements(node: Node, inputs: Sequence[Any]) -> float:
     """How many elements an operator of `_SIZED` would give."""
-    given = [np.asarray(each, np.float64).reshape(-1) for each in inputs]
+    given = [np.asarray(each).reshape(-1) for each in inputs]
     with np.errstate(all="ignore"):
         match node.op_type:
             case "ConstantOfShape":
-                found = np.prod(given[0])
+                found = np.prod(given[0].astype(np.float64))
             case "Range":
-                found = np.abs((given[1] - given[0]) / given[2]).max(initial=0.0)
-            case _:  # Expand at most, and Tile
-                found = given[0].size * np.prod(given[1])
+                start, end, step = (each.astype(np.float64) for each in given)
+                found = np.abs((end - start) / step).max(initial=0.0)
+            case _:  # Expand at most, and Tile: of strings as well
+                found = given[0].size * np.prod(given[1].astype(np.float64))
     return float(np.nan_to_num(found, nan=np.inf))

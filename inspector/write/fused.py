@@ -9,11 +9,12 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from inspector.facts.model import Model
 from inspector.read.weights import ProtoWeights
@@ -47,6 +48,26 @@ _OWN = {
 }
 """Operators that are fused, and attributes that none of those beneath has."""
 
+_READS = {
+    "FusedConv": (2, 4),
+    "FusedGemm": (2, 3),
+    "FusedMatMul": (2, 2),
+    "QuickGelu": (1, 1),
+    "Gelu": (1, 1),
+    "BiasGelu": (2, 2),
+    "SkipLayerNormalization": (3, 5),
+}
+"""How many inputs they have, at least and at most; those that must be there come first."""
+
+_TYPES = {
+    "activation": AttributeProto.STRING,
+    "activation_params": AttributeProto.FLOATS,
+    "activation_alpha": AttributeProto.FLOAT,
+    "activation_beta": AttributeProto.FLOAT,
+    "alpha": AttributeProto.FLOAT,
+    "epsilon": AttributeProto.FLOAT,
+}
+
 _LAYER_NORMS_FROM = 17
 """The first opset with a LayerNormalization."""
 
@@ -60,7 +81,7 @@ def with_fused_apart(model: Model) -> Model | None:
         return None
     proto = onnx.ModelProto()
     proto.CopyFrom(weights.proto)
-    apart = _Apart(model)
+    apart = _Apart(model, _names(proto.graph))
     nodes = [made for node in proto.graph.node for made in apart.nodes(node)]
     if not apart.found:
         return None
@@ -75,16 +96,37 @@ def _is_fused(node: NodeProto) -> bool:
     return node.domain == MICROSOFT and node.op_type in _OWN
 
 
+def _is_whole(node: NodeProto) -> bool:
+    """Whether a node has the inputs and the types of attributes that it is declared with."""
+    least, most = _READS[node.op_type]
+    typed = all(_TYPES.get(each.name, each.type) == each.type for each in node.attribute)
+    there = least <= len(node.input) <= most and all(node.input[:least])
+    return typed and there and bool(node.output and node.output[0])
+
+
+def _names(graph: GraphProto) -> set[str]:
+    """All that values are called, in subgraphs as well."""
+    found = {each.name for each in chain(graph.initializer, graph.input, graph.value_info)}
+    found.update(each.values.name for each in graph.sparse_initializer)
+    for node in graph.node:
+        found.update((*node.input, *node.output))
+        for each in node.attribute:
+            for inner in (*([each.g] if each.HasField("g") else ()), *each.graphs):
+                found |= _names(inner)
+    return found
+
+
 class _Apart:
     """Writes fused nodes as several; `stored` are numbers that these read."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, names: set[str]) -> None:
         self._model = model
+        self._taken = names
         self.found = False
         self.stored: list[TensorProto] = []
 
     def nodes(self, node: NodeProto) -> Iterator[NodeProto]:
-        if not _is_fused(node):
+        if not _is_fused(node) or not _is_whole(node):
             yield node
             return
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
@@ -109,22 +151,24 @@ class _Apart:
         x, whole = node.input[0], node.output[0]
         read = x
         if alpha != 1.0:
-            read = f"{whole}/scaled"
+            read = self._free(f"{whole}/scaled")
             number = self._number(f"{whole}/alpha", alpha, node)
             yield helper.make_node("Mul", [x, number], [read])
-        yield helper.make_node("Sigmoid", [read], [f"{whole}/gate"], name=node.name)
-        yield helper.make_node("Mul", [x, f"{whole}/gate"], [whole])
+        gate = self._free(f"{whole}/gate")
+        yield helper.make_node("Sigmoid", [read], [gate], name=node.name)
+        yield helper.make_node("Mul", [x, gate], [whole])
 
     def _gelu(self, node: NodeProto) -> Iterator[NodeProto]:
         x, whole = node.input[0], node.output[0]
         if node.op_type == "BiasGelu":
-            x = f"{whole}/sum"
+            x = self._free(f"{whole}/sum")
             yield helper.make_node("Add", list(node.input), [x])
         root, one, half = (
             self._number(f"{whole}/{name}", value, node)
             for name, value in (("root", 2**0.5), ("one", 1.0), ("half", 0.5))
         )
-        steps = [f"{whole}/{name}" for name in ("scaled", "erf", "raised", "product")]
+        names = ("scaled", "erf", "raised", "product")
+        steps = [self._free(f"{whole}/{name}") for name in names]
         yield helper.make_node("Div", [x, root], [steps[0]])
         yield helper.make_node("Erf", [steps[0]], [steps[1]], name=node.name)
         yield helper.make_node("Add", [steps[1], one], [steps[2]])
@@ -139,11 +183,13 @@ class _Apart:
 
     def _skipped(self, node: NodeProto, epsilon: float) -> Iterator[NodeProto]:
         read, whole = [*node.input, "", ""], node.output[0]
-        total = node.output[3] if len(node.output) > 3 and node.output[3] else f"{whole}/sum"
+        total = node.output[3] if len(node.output) > 3 else ""
+        total = total or self._free(f"{whole}/sum")
         value = read[0]
         if read[4]:
-            yield helper.make_node("Add", [value, read[4]], [f"{whole}/biased"])
-            value = f"{whole}/biased"
+            biased = self._free(f"{whole}/biased")
+            yield helper.make_node("Add", [value, read[4]], [biased])
+            value = biased
         yield helper.make_node("Add", [value, read[1]], [total])
         norm = [total, read[2], read[3]] if read[3] else [total, read[2]]
         yield helper.make_node(
@@ -151,7 +197,7 @@ class _Apart:
         )
 
     def _product(self, node: NodeProto, attributes: dict[str, Any]) -> Iterator[NodeProto] | None:
-        activation = attributes.get("activation", b"").decode()
+        activation = attributes.get("activation", b"").decode("utf-8", "replace")
         if activation not in _PARAMETERS:
             return None
         wanted = _PARAMETERS[activation]
@@ -170,14 +216,15 @@ class _Apart:
         self, node: NodeProto, activation: str, parameters: dict[str, float]
     ) -> Iterator[NodeProto]:
         whole, read = node.output[0], list(node.input)
-        value = f"{whole}/apart"
+        value = self._free(f"{whole}/apart")
         below = helper.make_node(node.op_type.removeprefix("Fused"), read[:3], [value])
         below.name = node.name
         below.attribute.extend(e for e in node.attribute if e.name not in _OWN[node.op_type])
         yield below
         if len(read) > len(below.input) and read[3]:
-            yield helper.make_node("Add", [value, read[3]], [f"{value}/sum"])
-            value = f"{value}/sum"
+            total = self._free(f"{value}/sum")
+            yield helper.make_node("Add", [value, read[3]], [total])
+            value = total
         if activation != "Clip":
             made = helper.make_node(activation, [value], [whole])
             made.attribute.extend(helper.make_attribute(*each) for each in parameters.items())
@@ -202,9 +249,9 @@ class _Apart:
         for at, (turns, rank) in enumerate(zip(turned, ranks, strict=True)):
             if turns and rank is not None and rank > 1:  # a vector is no matrix to be turned
                 axes = [*range(rank - 2), rank - 1, rank - 2]
-                read[at] = f"{whole}/turned {at}"
+                read[at] = self._free(f"{whole}/turned {at}")
                 yield helper.make_node("Transpose", [node.input[at]], [read[at]], perm=axes)
-        value = whole if alpha == 1.0 else f"{whole}/apart"
+        value = whole if alpha == 1.0 else self._free(f"{whole}/apart")
         yield helper.make_node("MatMul", read, [value], name=node.name)
         if alpha != 1.0:
             number = self._number(f"{whole}/alpha", alpha, node)
@@ -218,8 +265,16 @@ class _Apart:
         known = graph.values.get(name)
         return None if known is None or known.dims is None else len(known.dims)
 
+    def _free(self, name: str) -> str:
+        """A name that nothing else has."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
     def _number(self, name: str, value: float, node: NodeProto) -> str:
         """A stored number of the type that a node computes in."""
+        name = self._free(name)
         graph = self._model.graph
         near = [graph.initializers.get(each) or graph.values.get(each) for each in node.input]
         dtype = next((e.dtype for e in near if e is not None and e.dtype in _FLOATS), "float32")

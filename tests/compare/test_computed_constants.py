@@ -200,3 +200,28 @@ def test_a_bias_that_is_shaped_and_cast_like_another_value_is_a_constant(compare
     )
     assert compare(kept, folded).verdict is Verdict.EQUIVALENT
     assert compare(folded, kept).verdict is Verdict.EQUIVALENT
+
+
+def test_what_is_computed_from_words_is_no_error(compare: Compare) -> None:
+    def words(other: float) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(
+            """<ir_version: 9, opset_import: ["" : 19]>
+            g (float[N, 2] x) => (float[N, 2] y) {
+                e = Expand(s, n)
+                q = Equal(e, t)
+                z = Where(q, one, two)
+                y = Mul(x, z)
+            }"""
+        )
+        stored = {"n": np.array([2]), "one": np.float32(1), "two": np.float32(other)}
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(each), name) for name, each in stored.items()
+        )
+        for name, each in {"s": ["a"], "t": ["a", "b"]}.items():
+            model.graph.initializer.append(
+                numpy_helper.from_array(np.array(each, dtype=object), name)
+            )
+        return model
+
+    assert compare(words(2), words(2)).verdict is Verdict.IDENTICAL
+    assert compare(words(2), words(3)).verdict is Verdict.DIFFERENT

@@ -160,3 +160,64 @@ def test_an_activation_that_is_not_known_is_left_as_it_is(tmp_path: Path) -> Non
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     assert with_fused_apart(open_model(path)) is None
+
+
+def test_names_that_a_fused_node_is_written_out_with_may_be_there_already(
+    compare: Compare,
+) -> None:
+    """Of two values of one name, the wrong one would be held together."""
+
+    def hidden(of: str, activation: str) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+            g (float[N, 3, 6, 6] x) => (float[N, 4, 6, 6] z) {{
+                q = Conv<pads = [1, 1, 1, 1]>(x, k)
+                {activation}
+                e = Sub(x, far)
+                f = Relu(e)
+                h = Conv<pads = [1, 1, 1, 1]>(f, o)
+                i = Mul(h, {of})
+                z = Add(y, i)
+            }}"""
+        )
+        stored = {
+            "k": STORED["k"],
+            "o": STORED["k"][::-1],
+            "b": STORED["b"],
+            "far": np.float32(1e3),
+        }
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.ascontiguousarray(each), name)
+            for name, each in stored.items()
+        )
+        return model
+
+    one = 'com.microsoft.FusedConv<activation = "Relu", pads = [1, 1, 1, 1]>(x, o, b)'
+    apart = "a = Conv<pads = [1, 1, 1, 1]>(x, o, b)\ny = Relu(a)"
+    together = hidden("q", f"y = {one}")
+    for node in together.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["y/apart" if each == "q" else each for each in names]
+    assert compare(hidden("q", apart), together).verdict is Verdict.EQUIVALENT
+    assert compare(hidden("a", apart), together).verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        helper.make_node("FusedConv", ["x", "k", "b"], ["y"], activation=3),
+        helper.make_node("FusedConv", ["x", "k", "b"], ["y"], activation=b"\xff\xfe"),
+        helper.make_node("FusedMatMul", ["x"], ["y"]),
+        helper.make_node("QuickGelu", ["x"], ["y"], alpha="one"),
+        helper.make_node("SkipLayerNormalization", ["x"], ["y"]),
+        helper.make_node("Gelu", [], ["y"]),
+    ],
+    ids=lambda node: node.op_type,
+)
+def test_fused_nodes_that_are_not_well_formed_stay(compare: Compare, node: onnx.NodeProto) -> None:
+    model = net()
+    node.domain = "com.microsoft"
+    del model.graph.node[:]
+    model.graph.node.append(node)
+    model.opset_import.add(domain="com.microsoft", version=1)
+    assert compare(model, model).verdict is Verdict.UNDECIDED

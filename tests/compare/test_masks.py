@@ -141,3 +141,21 @@ def test_a_mask_on_the_way_does_not_hide_where_it_begins(compare: Compare, mask:
     assert found.localisation is not None
     assert found.localisation.first is not None
     assert found.localisation.first.right == "q"
+
+
+def test_an_output_with_a_mask_in_it_is_not_dead(compare: Compare) -> None:
+    """A last place of 1e9 is 64, by which what stands beside it never moves."""
+
+    def net(body: str) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 17]>
+            g (float[N, 8] x) => (float[N, 8] y) {{ {body} }}"""
+        )
+        for name, values in {"w": KERNEL, "m": MASKS["large"][3], "o": np.float32(1)}.items():
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return model
+
+    found = compare(
+        net("s = MatMul(x, w) y = Add(s, m)"), net("t = Mul(x, o) s = MatMul(t, w) y = Add(m, s)")
+    )
+    assert found.verdict is Verdict.EQUIVALENT
