@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from inspector.write.fix_bodies import names_of, unique
 from inspector.write.nodes import CannotExpandError, attribute, has_all
 
 BLOCK_OPERATORS = frozenset({"MatMulNBits", "GatherBlockQuantized"})
@@ -106,6 +107,7 @@ class _Blocks:
         self._load = load
         self._stored = {each.name: each for each in graph.initializer}
         self._names: dict[tuple[Any, ...], str] = {}
+        self._taken = names_of(graph)
         self._steps: dict[str, Any] = {}
 
     def run(self) -> Mapping[str, Any]:
@@ -129,7 +131,8 @@ class _Blocks:
 
     def _product(self, node: onnx.NodeProto, given: list[str]) -> Iterator[onnx.NodeProto]:
         weights = self._real(node, (given[1], given[2], given[3], given[4]), self._of_product)
-        product = f"{node.output[0]}_product" if given[5] else node.output[0]
+        whole = node.output[0]
+        product = unique(f"{whole}_product", self._taken) if given[5] else whole
         yield helper.make_node("MatMul", [given[0], weights], [product], name=node.name)
         if given[5]:
             name = f"{product}/bias"
@@ -151,15 +154,12 @@ class _Blocks:
         key = (*names, *sorted(each.SerializeToString() for each in node.attribute))
         if key not in self._names:
             found, order = grid(node, names)
-            name = f"{names[0]}_real" if names[0] not in self._steps_of() else f"{node.name}_real"
+            name = unique(f"{names[0]}_real", self._taken)
             self._names[key] = name
             real = np.ascontiguousarray(found.real.transpose(order))
             self._graph.initializer.append(numpy_helper.from_array(real, name))
             self._steps[name] = found.steps.transpose(order)
         return self._names[key]
-
-    def _steps_of(self) -> frozenset[str]:
-        return frozenset(key[0] for key in self._names)
 
     def _of_product(
         self, node: onnx.NodeProto, names: tuple[str, ...]

@@ -9,15 +9,15 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from inspector.facts.model import Model
 from inspector.read.weights import ProtoWeights
+from inspector.write.fix_bodies import names_of, unique
 from inspector.write.upgrade import opened
 
 MICROSOFT = "com.microsoft"
@@ -81,7 +81,7 @@ def with_fused_apart(model: Model) -> Model | None:
         return None
     proto = onnx.ModelProto()
     proto.CopyFrom(weights.proto)
-    apart = _Apart(model, _names(proto.graph))
+    apart = _Apart(model, names_of(proto.graph))
     nodes = [made for node in proto.graph.node for made in apart.nodes(node)]
     if not apart.found:
         return None
@@ -102,18 +102,6 @@ def _is_whole(node: NodeProto) -> bool:
     typed = all(_TYPES.get(each.name, each.type) == each.type for each in node.attribute)
     there = least <= len(node.input) <= most and all(node.input[:least])
     return typed and there and bool(node.output and node.output[0])
-
-
-def _names(graph: GraphProto) -> set[str]:
-    """All that values are called, in subgraphs as well."""
-    found = {each.name for each in chain(graph.initializer, graph.input, graph.value_info)}
-    found.update(each.values.name for each in graph.sparse_initializer)
-    for node in graph.node:
-        found.update((*node.input, *node.output))
-        for each in node.attribute:
-            for inner in (*([each.g] if each.HasField("g") else ()), *each.graphs):
-                found |= _names(inner)
-    return found
 
 
 class _Apart:
@@ -151,24 +139,24 @@ class _Apart:
         x, whole = node.input[0], node.output[0]
         read = x
         if alpha != 1.0:
-            read = self._free(f"{whole}/scaled")
+            read = unique(f"{whole}/scaled", self._taken)
             number = self._number(f"{whole}/alpha", alpha, node)
             yield helper.make_node("Mul", [x, number], [read])
-        gate = self._free(f"{whole}/gate")
+        gate = unique(f"{whole}/gate", self._taken)
         yield helper.make_node("Sigmoid", [read], [gate], name=node.name)
         yield helper.make_node("Mul", [x, gate], [whole])
 
     def _gelu(self, node: NodeProto) -> Iterator[NodeProto]:
         x, whole = node.input[0], node.output[0]
         if node.op_type == "BiasGelu":
-            x = self._free(f"{whole}/sum")
+            x = unique(f"{whole}/sum", self._taken)
             yield helper.make_node("Add", list(node.input), [x])
         root, one, half = (
             self._number(f"{whole}/{name}", value, node)
             for name, value in (("root", 2**0.5), ("one", 1.0), ("half", 0.5))
         )
         names = ("scaled", "erf", "raised", "product")
-        steps = [self._free(f"{whole}/{name}") for name in names]
+        steps = [unique(f"{whole}/{name}", self._taken) for name in names]
         yield helper.make_node("Div", [x, root], [steps[0]])
         yield helper.make_node("Erf", [steps[0]], [steps[1]], name=node.name)
         yield helper.make_node("Add", [steps[1], one], [steps[2]])
@@ -184,10 +172,10 @@ class _Apart:
     def _skipped(self, node: NodeProto, epsilon: float) -> Iterator[NodeProto]:
         read, whole = [*node.input, "", ""], node.output[0]
         total = node.output[3] if len(node.output) > 3 else ""
-        total = total or self._free(f"{whole}/sum")
+        total = total or unique(f"{whole}/sum", self._taken)
         value = read[0]
         if read[4]:
-            biased = self._free(f"{whole}/biased")
+            biased = unique(f"{whole}/biased", self._taken)
             yield helper.make_node("Add", [value, read[4]], [biased])
             value = biased
         yield helper.make_node("Add", [value, read[1]], [total])
@@ -216,13 +204,13 @@ class _Apart:
         self, node: NodeProto, activation: str, parameters: dict[str, float]
     ) -> Iterator[NodeProto]:
         whole, read = node.output[0], list(node.input)
-        value = self._free(f"{whole}/apart")
+        value = unique(f"{whole}/apart", self._taken)
         below = helper.make_node(node.op_type.removeprefix("Fused"), read[:3], [value])
         below.name = node.name
         below.attribute.extend(e for e in node.attribute if e.name not in _OWN[node.op_type])
         yield below
         if len(read) > len(below.input) and read[3]:
-            total = self._free(f"{value}/sum")
+            total = unique(f"{value}/sum", self._taken)
             yield helper.make_node("Add", [value, read[3]], [total])
             value = total
         if activation != "Clip":
@@ -249,9 +237,9 @@ class _Apart:
         for at, (turns, rank) in enumerate(zip(turned, ranks, strict=True)):
             if turns and rank is not None and rank > 1:  # a vector is no matrix to be turned
                 axes = [*range(rank - 2), rank - 1, rank - 2]
-                read[at] = self._free(f"{whole}/turned {at}")
+                read[at] = unique(f"{whole}/turned {at}", self._taken)
                 yield helper.make_node("Transpose", [node.input[at]], [read[at]], perm=axes)
-        value = whole if alpha == 1.0 else self._free(f"{whole}/apart")
+        value = whole if alpha == 1.0 else unique(f"{whole}/apart", self._taken)
         yield helper.make_node("MatMul", read, [value], name=node.name)
         if alpha != 1.0:
             number = self._number(f"{whole}/alpha", alpha, node)
@@ -265,16 +253,9 @@ class _Apart:
         known = graph.values.get(name)
         return None if known is None or known.dims is None else len(known.dims)
 
-    def _free(self, name: str) -> str:
-        """A name that nothing else has."""
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
-
     def _number(self, name: str, value: float, node: NodeProto) -> str:
         """A stored number of the type that a node computes in."""
-        name = self._free(name)
+        name = unique(name, self._taken)
         graph = self._model.graph
         near = [graph.initializers.get(each) or graph.values.get(each) for each in node.input]
         dtype = next((e.dtype for e in near if e is not None and e.dtype in _FLOATS), "float32")

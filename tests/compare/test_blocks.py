@@ -327,3 +327,37 @@ def test_a_fault_in_such_a_copy_is_named(
     found = compare(plain(), in_blocks(layers(fault), form))
     assert found.verdict is Verdict.DIFFERENT, found.reason
     assert found.causes[0].kind is kind, found.causes
+
+
+def test_names_of_real_weights_may_be_there_already(compare: Compare) -> None:
+    """Of two tensors of one name, the wrong one would be held against the other side's."""
+    rng = np.random.default_rng(7)
+    stored = {
+        "b": rng.integers(0, 255, (16, 1, 16)).astype(np.uint8),
+        "b_real": rng.standard_normal((32, 16)).astype(np.float32),
+        "s": rng.uniform(0.1, 1, 16).astype(np.float32),
+        "r": rng.uniform(0.1, 1, 16).astype(np.float32),
+        "t": rng.uniform(0.1, 1, 16).astype(np.float32),
+    }
+
+    def net(**other: np.ndarray) -> ModelProto:
+        model = onnx.parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 17, "{MICROSOFT}" : 1]>
+            g (float[N, 32] x) => (float[N, 16] y) {{
+                l = MatMul(x, b_real)
+                m = {MICROSOFT}.MatMulNBits<K = 32, N = 16, bits = 4, block_size = 32>(x, b, s)
+                n = {MICROSOFT}.MatMulNBits<K = 32, N = 16, bits = 4, block_size = 32>(x, b, r)
+                o = {MICROSOFT}.MatMulNBits<K = 32, N = 16, bits = 4, block_size = 32>(x, b, t)
+                p = Relu(m)
+                q = Abs(n)
+                y = Sum(l, p, q, o)
+            }}"""
+        )
+        for name, values in {**stored, **other}.items():
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        return model
+
+    found = compare(net(), net(r=stored["r"] * 4))
+    assert found.verdict is Verdict.DIFFERENT
+    assert [(each.what, each.left_where) for each in found.causes] == [("kernel", "Dense 'n'")]
+    assert not found.harmless
