@@ -153,7 +153,8 @@ def _side(model: Model, form: Form | None = None) -> Side:
 def written_out(model: Model) -> Model:
     """A model with its shapes, its default attributes and its nodes in order."""
     from inspector.compare.graphs.order import in_order
+    from inspector.read.open_dims import with_open_dims
     from inspector.read.schema import with_default_attributes
     from inspector.read.shapes import with_inferred_shapes
 
-    return in_order(with_default_attributes(with_inferred_shapes(model)))
+    return in_order(with_default_attributes(with_open_dims(with_inferred_shapes(model))))

@@ -337,8 +337,7 @@ def _noted(proto: ValueInfoProto) -> str:
 def _dim(proto: Any) -> int | str | None:
     match proto.WhichOneof("value"):
         case "dim_value":
-            # PaddlePaddle writes -1 for any length.
-            return int(proto.dim_value) if proto.dim_value >= 0 else None
+            return int(proto.dim_value)
         case "dim_param":
             return text(proto.dim_param)
         case _:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from inspector.facts.comparison import Verdict
 from inspector.read.open import open_model
@@ -187,6 +187,12 @@ def test_the_last_step_is_one_however_it_is_taken(how: str, compare: Compare) ->
     found = compare(last_step("Gather"), last_step(how, 7))
     assert found.verdict is Verdict.DIFFERENT
     assert "Gather" in found.causes[0].left_where
+
+
+def test_a_place_that_may_be_fed_is_told(compare: Compare) -> None:
+    gathered, sliced = last_step("Gather", 8), last_step("Slice", 8)
+    gathered.graph.input.append(helper.make_tensor_value_info("at", TensorProto.INT64, []))
+    assert compare(gathered, sliced).verdict is Verdict.AGREES
 
 
 def test_an_end_beyond_the_axis_is_its_end(compare: Compare) -> None:

@@ -78,9 +78,14 @@ def pooled(
 
 
 def test_minus_infinity_around_a_maximum_is_padding(compare: Compare) -> None:
-    for fill in (-np.inf, float(np.finfo(np.float32).min)):
-        for found in (compare(pooled(None), pooled(fill)), compare(pooled(fill), pooled(None))):
-            assert found.verdict is Verdict.EQUIVALENT, found.reason
+    for found in (
+        compare(pooled(None), pooled(-np.inf)),
+        compare(pooled(-np.inf), pooled(None)),
+    ):
+        assert found.verdict is Verdict.EQUIVALENT, found.reason
+    # Where all of a window is -inf, the least number is more.
+    least = float(np.finfo(np.float32).min)
+    assert compare(pooled(None), pooled(least)).verdict is Verdict.AGREES
     found = compare(pooled(-np.inf), pooled(None, pads=(0, 0, 2, 2)))
     assert found.verdict is Verdict.DIFFERENT
     assert found.causes[0].what == "pads"

@@ -8,17 +8,13 @@ lies outside, which is what a Pad with minus infinity comes to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
 
 from inspector.compare.runtime.run import Array
 from inspector.facts.model import Node
 
 _AXES_INPUT = 3
-
-_LEAST = float(np.finfo(np.float32).min)
-"""The least number of float32, which TensorFlow pads a MaxPool with; nothing is less."""
 _SPATIAL = 2
 """The first axis of a convolution's input that is padded."""
 
@@ -108,7 +104,7 @@ def _is_zero(value: float) -> bool:
 
 
 def _is_least(value: float) -> bool:
-    return value <= _LEAST
+    return value == -math.inf  # the least number of a type is more than that
 
 
 def _word(node: Node, name: str, default: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from inspector.compare.graphs.moves import axis_behind, way
 from inspector.compare.graphs.structure import Layer, Network
+from inspector.compare.pairing.defaults import overridable
 from inspector.compare.runtime.run import Array
 
 _NO_END = 2**31 - 1
@@ -73,8 +74,10 @@ def _where(value: str, axis: int, network: Network) -> int | None:
 
 
 def _number(layer: Layer, network: Network, position: int) -> int | None:
-    """The only number that is stored at an input."""
+    """The only number that is stored at an input, and may not be fed over."""
     tensor = layer.constants.get(position)
+    if layer.node_fact.input(position) in overridable(network.model):
+        return None
     if tensor is None or tensor.elements != 1 or tensor.dtype not in ("int32", "int64"):
         return None
     values: Array = network.model.weights.load(tensor)

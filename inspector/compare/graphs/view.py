@@ -10,6 +10,7 @@ from collections import defaultdict
 
 from inspector.compare.graphs.broadcast import lengthened
 from inspector.compare.graphs.padding import Padding, together
+from inspector.compare.pairing.defaults import overridable
 from inspector.compare.runtime.run import Array
 from inspector.facts.graphs import captured
 from inspector.facts.model import Model, Node, Tensor
@@ -49,9 +50,10 @@ class View:
     def _find_padding(self) -> None:
         """Take what Pads put around what windows read for their own padding."""
         ends = {each.name for each in self.graph.outputs}
+        fed = overridable(self.model)
 
         def values(name: str) -> Array | None:
-            tensor = self.stored(name)
+            tensor = None if name in fed else self.stored(name)
             return None if tensor is None else self.model.weights.load(tensor)
 
         padding = Padding(
