@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import onnx
+import onnx.shape_inference
 from onnx import external_data_helper
 
 from inspector.errors import UndecidedError, UsageError
@@ -58,6 +59,8 @@ def write_fixed(model: Model, patches: Sequence[Patch], path: str | Path) -> Non
     # What it refers to was checked when the model was opened.
     external_data_helper.load_external_data_for_model(proto, copy.folder)
     _declare(proto)
+    if any(_is_open(each) for each in proto.graph.output):
+        _declare_outputs(proto)
     if sum(len(each.raw_data) for each in proto.graph.initializer) > LARGE:
         with prepared(proto, path) as made:
             made.place()
@@ -79,3 +82,25 @@ def _declare(proto: onnx.ModelProto) -> None:
     inferred = {e.name: e for e in onnx.shape_inference.infer_shapes(proto).graph.output}
     for each in bare:
         each.CopyFrom(inferred[each.name])
+
+
+def _is_open(output: onnx.ValueInfoProto) -> bool:
+    """Whether an output is declared with a number of axes and with none of their lengths."""
+    dims = output.type.tensor_type.shape.dim
+    return bool(dims) and all(each.WhichOneof("value") is None for each in dims)
+
+
+def _declare_outputs(proto: onnx.ModelProto) -> None:
+    """Give outputs that may have other shapes than they had those that follow from the graph."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    for each in bare.graph.output:
+        if _is_open(each):
+            each.type.tensor_type.ClearField("shape")
+    try:
+        known = onnx.shape_inference.infer_shapes(bare).graph.output
+    except (onnx.shape_inference.InferenceError, ValueError):  # too large, or it cannot be told
+        return
+    for output, found in zip(proto.graph.output, known, strict=True):
+        if _is_open(output) and found.type.tensor_type.HasField("shape"):
+            output.type.CopyFrom(found.type)

@@ -148,9 +148,14 @@ class _Editor:
         for node in nodes:
             if not self._reshaped.isdisjoint(node.input):
                 self._reshaped.update(node.output)
-        for value in (*self._graph.value_info, *self._graph.output):
+        for value in self._graph.value_info:
             if value.name in self._reshaped and value.type.HasField("tensor_type"):
                 value.type.tensor_type.ClearField("shape")
+        for value in self._graph.output:
+            # An output is declared with a shape: of as many lengths, each of which may be any.
+            if value.name in self._reshaped:
+                for dim in value.type.tensor_type.shape.dim:
+                    dim.Clear()
 
     def _set_attribute(self, patch: SetAttribute) -> None:
         node = self._node(patch.node)

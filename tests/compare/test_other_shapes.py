@@ -77,3 +77,25 @@ def test_what_no_patch_mends_is_not_proved(compare: Compare) -> None:
     found = compare(sliced(5), flat(1))
     assert found.verdict is Verdict.DIFFERENT
     assert all(each.proof is Proof.UNTESTED for each in found.causes)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [((0, 24), (0, 6, 4)), ((0, 6, 4), (0, 24)), ((0, 2, 12), (0, 3, 8))]
+)
+def test_the_patched_file_declares_what_it_gives_out(
+    compare: Compare, tmp_path: Path, left: tuple[int, ...], right: tuple[int, ...]
+) -> None:
+    def reshaped(target: tuple[int, ...]) -> onnx.ModelProto:
+        dims = ",".join(["N", *map(str, target[1:])])
+        numbers = ",".join(map(str, target))
+        return onnx.parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 17]>
+            g (float[N, 4, 6] x) => (float[{dims}] y) <int64[{len(target)}] t = {{{numbers}}}>
+            {{ r = Relu (x) y = Reshape (r, t) }}"""
+        )
+
+    fixed = tmp_path / "fixed.onnx"
+    compare(reshaped(left), reshaped(right), patch_out=fixed)
+    made = onnx.load(fixed)
+    onnx.checker.check_model(made, full_check=True)
+    assert made.graph.output == reshaped(left).graph.output
