@@ -59,7 +59,7 @@ def of_other_shapes(
         return plain, ()  # what runs is no file that could be patched
     try:
         proved = _proved([each for each in candidates if each.patches], right, agrees)
-    except HostGoneError:
+    except HostGoneError:  # what the graphs show stands, with nothing proved
         return plain, ()
     if not proved:
         return plain, ()

@@ -10,18 +10,10 @@ from dataclasses import dataclass
 
 from inspector.facts.model import Attribute, Node
 from inspector.recognise.place import Place
+from inspector.write.fused import ACTIVATIONS
 from inspector.write.splice import Editor, Splice
 
 _PLAIN = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
-_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "Relu": (),
-    "Sigmoid": (),
-    "Tanh": (),
-    "LeakyRelu": ("alpha",),
-    "HardSigmoid": ("alpha", "beta"),
-}
-"""Activations that may be within, and what their parameters are called, in order."""
-
 _OF_FUSED = ("activation", "activation_params", "activation_alpha", "activation_beta")
 
 
@@ -72,9 +64,9 @@ def tail_of(node: Node, place: Place) -> Tail | str:
     kind = activation.decode() if isinstance(activation, bytes) else ""
     if node.op_type not in _PLAIN:
         return Tail(node=node.label) if not kind else f"{node.op_type} has an activation within"
-    if kind and kind not in _PARAMETERS:
+    if kind and kind not in ACTIVATIONS:
         return f"{node.op_type} {node.label!r} has an activation within, {kind!r}"
-    names = _PARAMETERS.get(kind, ())
+    names = ACTIVATIONS.get(kind, ())
     given = node.attributes.get("activation_params", ())
     if node.op_type == "FusedGemm":
         given = tuple(node.float_attribute(f"activation_{each}", 0.0) for each in names)

@@ -25,15 +25,17 @@ MICROSOFT = "com.microsoft"
 _FIRST_WITH_BOUNDS_AS_INPUTS = 11
 """The opset from which on a Clip reads its bounds."""
 
-_PARAMETERS: dict[str, tuple[str, ...]] = {
+ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "Relu": (),
     "Tanh": (),
     "Sigmoid": (),
     "LeakyRelu": ("alpha",),
     "HardSigmoid": ("alpha", "beta"),
-    "Clip": ("min", "max"),
 }
-"""Activations that are fused, and what their parameters are."""
+"""Activations that are fused, and the names of their attributes in order."""
+
+_PARAMETERS = {**ACTIVATIONS, "Clip": ("min", "max")}
+"""The same with the one whose parameters are inputs."""
 
 _FLOATS = frozenset({"float16", "float32", "float64"})
 

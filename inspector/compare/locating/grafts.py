@@ -72,7 +72,7 @@ def grafts_of(held: Sequence[Held], sweep: Sweep) -> list[Graft] | None:
         ]
     except HostGoneError:
         raise
-    except (UndecidedError, ValueError):
+    except (UndecidedError, ValueError):  # it cannot be put in, which None says
         return None
 
 
